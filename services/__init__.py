@@ -1,0 +1,1 @@
+"""GPU telemetry pipeline: exporter -> collector -> Kafka -> sink -> TimescaleDB."""

@@ -1,0 +1,74 @@
+"""`gpumon <role>` = `python -m services <role>`: one table of roles, in the order the data flows."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from dataclasses import dataclass
+
+from services.ops import logging as ops_logging
+from services.settings import SettingsError, load
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A command: its module has `add_arguments(parser)` and `run(args, settings) -> exit code`."""
+
+    name: str
+    module: str
+    summary: str
+    example: str
+
+
+ROLES: tuple[Role, ...] = (
+    Role("demo", "services.demo.run", "the whole pipeline on this machine, no Docker", "gpumon demo --seconds 60 --gpus 64 --json"),
+    Role("mock", "mock_dcgm.run", "mock DCGM exporter: simulated GPUs on :9400", "gpumon mock --hosts 2 --gpus-per-host 4 --model H100"),
+    Role("collector", "services.collector.run", "scrape exporters, publish events to Kafka", "gpumon collector --targets localhost:9400"),
+    Role("spool", "services.collector.spool_command", "what the collector keeps on disk while Kafka is down", "gpumon spool status"),
+    Role("topics", "services.bus.topics", "create the topics with their partitions and retention", "gpumon topics --wait 60"),
+    Role("migrate", "services.store.migrate", "bring the database schema up to date", "gpumon migrate --wait 60"),
+    Role("sink", "services.sink.run", "write events from Kafka into TimescaleDB", "gpumon sink"),
+    Role("dlq", "services.sink.dlq_command", "list, show and replay dead letters", "gpumon dlq list --json"),
+    Role("reset", "services.store.reset", "delete all telemetry (asks first)", "gpumon reset --yes"),
+    Role("catalogue", "services.contract.document", "the metric catalogue, the event's JSON Schema", "gpumon catalogue --format markdown"),
+    Role("broker", "services.embedded.broker", "embedded Kafka broker for the demo and quick tests", "gpumon broker --topics gpu-metrics-raw"),
+    Role("timescaledb", "services.embedded.timescale", "embedded TimescaleDB for the demo and tests", "gpumon timescaledb --port 5432"),
+)  # fmt: skip
+
+
+def build_parser(only: str | None) -> argparse.ArgumentParser:
+    """The whole command line; imports only the module of the role that is asked for (start-up time)."""
+    parser = argparse.ArgumentParser(
+        prog="gpumon",
+        description="GPU Health Monitor: exporter -> collector -> Kafka -> sink -> TimescaleDB.",
+        epilog="Settings come from the environment; `docker/.env.example` lists them all.",
+    )
+    commands = parser.add_subparsers(dest="role", metavar="role", required=True)
+    for role in ROLES:
+        command = commands.add_parser(
+            role.name, help=role.summary, description=role.summary, epilog=f"example: {role.example}"
+        )
+        if role.name == only:
+            importlib.import_module(role.module).add_arguments(command)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code: 0 done, 1 the role failed, 2 wrong command line or settings."""
+    arguments = sys.argv[1:] if argv is None else argv
+    only = next((a for a in arguments if not a.startswith("-")), None)
+    args = build_parser(only).parse_args(arguments)
+    try:
+        settings = load()
+    except SettingsError as error:
+        print(f"gpumon: {error}", file=sys.stderr)
+        return 2
+    ops_logging.configure(settings.log_level, settings.log_format)
+    role = next(r for r in ROLES if r.name == args.role)
+    code: int = importlib.import_module(role.module).run(args, settings)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,235 @@
+"""Every setting of every role, read from the environment once, in this file only.
+
+Names are the ones users of the seed systems know; `docker/.env.example` lists them all (a test compares).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from psycopg.conninfo import make_conninfo
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0)]
+Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
+Interval = Annotated[str, Field(pattern=r"^\s*\d+\s*(minute|hour|day|week)s?\s*$")]
+"""A PostgreSQL interval in whole minutes, hours, days or weeks, for example `30 minutes`."""
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class SettingsError(Exception):
+    """The environment is not usable; the message says which variable, what it holds and what is allowed."""
+
+
+class Settings(BaseSettings):
+    """Frozen. Field name = environment variable in lower case. Units are in the comments."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    # Every role
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["text", "json"] = "text"
+    ops_host: str = "127.0.0.1"
+    """Address of /metrics, /livez, /readyz of each service."""
+    ops_port: Port = 0
+    """Port of the same; 0 takes a free one (and logs it)."""
+
+    # Mock DCGM
+    mock_host: str = "127.0.0.1"
+    mock_port: Port = 9400
+    poll_interval: Seconds = 10
+    """Seconds between two updates of the mock's values."""
+
+    # Collector
+    collection_interval: Seconds = 10
+    """Seconds between two scrapes of a target."""
+    scrape_timeout: Seconds | None = None
+    """Seconds; default is the interval, at most 10."""
+    targets: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated exporters, `host:port` or full URL of /metrics."""
+    targets_files: Annotated[tuple[str, ...], NoDecode] = ()
+    """Comma-separated files or globs in Prometheus' file_sd format (JSON or YAML)."""
+    cluster: str | None = None
+    datacenter: str | None = None
+    rack: str | None = None
+    shard_index: Annotated[int, Field(ge=0)] = 0
+    shard_count: Annotated[int, Field(ge=1)] = 1
+    """Targets with hashmod(address, SHARD_COUNT) = SHARD_INDEX are this collector's."""
+    status_file: Path | None = None
+    """`status.json` {"tag", "memo"} stored with every sample of this host."""
+    max_scrape_bytes: Annotated[int, Field(ge=1024)] = 512 * 1024 * 1024
+    """A larger answer (after decompression) is refused: no exporter of 10,000 GPUs reaches it."""
+    spool_dir: Path = Path("spool")
+    spool_max_bytes: Annotated[int, Field(ge=1024 * 1024)] = 1024**3
+    """Bound of the spool on disk. Full: new scrapes are refused and counted, what is spooled is kept."""
+
+    # Kafka
+    kafka_bootstrap: str = "127.0.0.1:9092"
+    kafka_topic: Topic = "gpu-metrics-raw"
+    kafka_topic_invalid: Topic = "gpu-metrics-invalid"
+    kafka_topic_events: Topic = "gpu-events"
+    kafka_partitions: Annotated[int, Field(ge=1)] = 12
+    kafka_replication_factor: Annotated[int, Field(ge=1)] = 1
+    kafka_retention_hours: Annotated[int, Field(ge=1)] = 24
+    kafka_retention_hours_invalid: Annotated[int, Field(ge=1)] = 24 * 14
+    kafka_compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = "lz4"
+    kafka_linger_ms: Annotated[int, Field(ge=0)] = 20
+    kafka_delivery_timeout: Seconds = 10
+    """Seconds until an unacknowledged event goes to the spool."""
+    kafka_group: str = "timescale-sink"
+    kafka_group_protocol: Literal["classic", "consumer"] = "classic"
+    """`consumer` (KIP-848) rebalances faster and needs brokers of Kafka 4.0 or newer."""
+    kafka_group_instance_id: str | None = None
+    """Static membership: a stable name per sink replica."""
+
+    # Sink
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 5000
+    """Rows per transaction."""
+    batch_timeout: Seconds = 0.5
+    """Seconds a row waits for its batch at most."""
+    max_future: Seconds = 300
+    """Seconds an event may be ahead of the sink's clock: more is a wrong clock, not a delay."""
+    max_age: Seconds = 6 * 86400
+    """Seconds an event may be old; must stay below RETENTION so that no row lands in a dropped chunk."""
+
+    # Database (libpq's names; TIMESCALE_DSN overrides them all)
+    timescale_dsn: SecretStr | None = None
+    pghost: str = "127.0.0.1"
+    pgport: Port = 5432
+    pgdatabase: str = "gpu_health"
+    pguser: str = "gpu_monitor"
+    pgpassword: SecretStr | None = None
+    pgsslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = "prefer"
+    sample_interval_sec: Seconds | None = None
+    """The host kit's name for COLLECTION_INTERVAL; used where that is not set."""
+
+    # Schema policies
+    chunk_interval: Interval = "30 minutes"
+    compress_after: Interval = "1 hour"
+    retention: Interval = "7 days"
+    retention_1min: Interval = "30 days"
+    retention_1hour: Interval = "365 days"
+    retention_1day: Interval = "3650 days"
+
+    # Embedded mode
+    data_dir: Path | None = None
+    """Directory of the embedded database; none keeps it in memory."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_lists(cls, values: dict[str, Any]) -> dict[str, Any]:
+        for name in ("targets", "targets_files"):
+            if isinstance(values.get(name), str):
+                values[name] = tuple(part.strip() for part in values[name].split(",") if part.strip())
+        return values
+
+    @model_validator(mode="after")
+    def _check_combinations(self) -> Self:
+        if self.shard_index >= self.shard_count:
+            raise ValueError(
+                f"SHARD_INDEX={self.shard_index} with SHARD_COUNT={self.shard_count}: "
+                "the index counts from 0 and must be smaller than the count"
+            )
+        if self.scrape_timeout is not None and self.scrape_timeout > self.interval:
+            raise ValueError(
+                f"SCRAPE_TIMEOUT={self.scrape_timeout:g} is longer than COLLECTION_INTERVAL={self.interval:g}: "
+                "a scrape must end before the next one begins"
+            )
+        if self.max_age >= seconds(self.retention):
+            raise ValueError(
+                f"MAX_AGE={self.max_age:g} s is not below RETENTION={self.retention!r}: "
+                "late rows would be written into chunks that are about to be dropped"
+            )
+        topics = {self.kafka_topic, self.kafka_topic_invalid, self.kafka_topic_events}
+        if len(topics) < 3:
+            raise ValueError(
+                "KAFKA_TOPIC, KAFKA_TOPIC_INVALID and KAFKA_TOPIC_EVENTS must be three different names: "
+                f"{self.kafka_topic}, {self.kafka_topic_invalid}, {self.kafka_topic_events}"
+            )
+        return self._check_policies()
+
+    def _check_policies(self) -> Self:
+        chunk, compress, raw = (seconds(v) for v in (self.chunk_interval, self.compress_after, self.retention))
+        if compress + chunk >= raw:
+            raise ValueError(
+                f"COMPRESS_AFTER={self.compress_after!r} plus CHUNK_INTERVAL={self.chunk_interval!r} "
+                f"is not below RETENTION={self.retention!r}: rows would be dropped before they are compressed"
+            )
+        lengths = [raw, *(seconds(v) for v in (self.retention_1min, self.retention_1hour, self.retention_1day))]
+        if lengths != sorted(lengths):
+            raise ValueError(
+                "RETENTION, RETENTION_1MIN, RETENTION_1HOUR, RETENTION_1DAY must not get shorter in that order: "
+                f"{self.retention}, {self.retention_1min}, {self.retention_1hour}, {self.retention_1day}"
+            )
+        return self
+
+    @property
+    def interval(self) -> float:
+        """Seconds between scrapes: COLLECTION_INTERVAL, or SAMPLE_INTERVAL_SEC where only that is given."""
+        if "collection_interval" not in self.model_fields_set and self.sample_interval_sec is not None:
+            return self.sample_interval_sec
+        return self.collection_interval
+
+    @property
+    def timeout(self) -> float:
+        """Seconds a scrape may take."""
+        return self.scrape_timeout if self.scrape_timeout is not None else min(self.interval, 10.0)
+
+    @property
+    def dsn(self) -> str:
+        """libpq connection string. Holds the password: never log it."""
+        if self.timescale_dsn is not None:
+            return self.timescale_dsn.get_secret_value()
+        password = self.pgpassword.get_secret_value() if self.pgpassword else None
+        return make_conninfo(
+            host=self.pghost,
+            port=self.pgport,
+            dbname=self.pgdatabase,
+            user=self.pguser,
+            password=password,
+            sslmode=self.pgsslmode,
+            application_name="gpu-health-monitor",
+        )
+
+
+_INTERVAL_SECONDS = {"minute": 60.0, "hour": 3600.0, "day": 86400.0, "week": 604800.0}
+
+
+def seconds(interval: str) -> float:
+    """Length of an `Interval` setting in seconds: `seconds("30 minutes") == 1800.0`."""
+    number, unit = interval.split()[0], interval.strip().lstrip("0123456789").strip().rstrip("s")
+    return float("".join(c for c in number if c.isdigit())) * _INTERVAL_SECONDS[unit]
+
+
+def load(**overrides: Any) -> Settings:
+    """Settings from the environment; `overrides` (from the command line) win. Raises SettingsError."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from None
+
+
+def _explain(error: ValidationError) -> str:
+    """One line per wrong variable: name, value, what is allowed."""
+    lines = []
+    for item in error.errors():
+        name = str(item["loc"][0]).upper() if item["loc"] else ""
+        message = item["msg"].removeprefix("Value error, ")
+        shown = "***" if "PASSWORD" in name or "DSN" in name else repr(item.get("input"))
+        lines.append(f"{name}={shown}: {message}" if name else message)
+    return "\n".join(lines)
+
+
+def hostname() -> str:
+    """The name of this host, as exporters and logs use it."""
+    return socket.gethostname()
+
+
+def child_environment(**variables: str) -> dict[str, str]:
+    """The environment for a role started by another role, with `variables` on top."""
+    return {**os.environ, **variables}
