@@ -6,6 +6,7 @@ Names are the ones users of the seed systems know; `docker/.env.example` lists t
 from __future__ import annotations
 
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -201,8 +202,8 @@ _INTERVAL_SECONDS = {"minute": 60.0, "hour": 3600.0, "day": 86400.0, "week": 604
 
 def seconds(interval: str) -> float:
     """Length of an `Interval` setting in seconds: `seconds("30 minutes") == 1800.0`."""
-    number, unit = interval.split()[0], interval.strip().lstrip("0123456789").strip().rstrip("s")
-    return float("".join(c for c in number if c.isdigit())) * _INTERVAL_SECONDS[unit]
+    number, unit = re.findall(r"\d+|[a-z]+", interval)
+    return float(number) * _INTERVAL_SECONDS[unit.removesuffix("s")]
 
 
 def load(**overrides: Any) -> Settings:

@@ -76,7 +76,7 @@ class Metric:
     high: float
     """Largest valid value, inclusive: wide enough for every GPU known, narrow enough to stop a sentinel."""
     dcgm_new: str | None = None
-    """The name DCGM 4.6 gave the same field id; values are unchanged."""
+    """The name another DCGM release gives the same field id (mostly 4.6's new names); values are unchanged."""
     nvml: str | None = None
     smi: str | None = None
     default: bool = False
@@ -137,8 +137,8 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("pcie_replay_counter", Unit.COUNT, _C, _I8, _DEV + "PCIE_REPLAY_COUNTER", 202,
            "Total number of PCIe retries.", 0, _COUNT_MAX, dcgm_new=_DEV + "PCIE_REPLAY_TOTAL",
            nvml="nvmlDeviceGetPcieReplayCounter", smi="pci/replay_counter", default=True),
-    Metric("pcie_max_link_gen", Unit.COUNT, _P, _I2, _DEV + "PCIE_MAX_LINK_GEN", 235, "PCIe max link generation.", 1, 16,
-           nvml="nvmlDeviceGetMaxPcieLinkGeneration", smi="pci/pci_gpu_link_info/pcie_gen/max_link_gen"),
+    Metric("pcie_max_link_gen", Unit.COUNT, _P, _I2, _DEV + "PCIE_MAX_LINK_GEN", 235, "PCIe max link generation.", 1,
+           16, nvml="nvmlDeviceGetMaxPcieLinkGeneration", smi="pci/pci_gpu_link_info/pcie_gen/max_link_gen"),
     Metric("pcie_max_link_width", Unit.COUNT, _P, _I2, _DEV + "PCIE_MAX_LINK_WIDTH", 236, "PCIe max link width.", 1, 64,
            nvml="nvmlDeviceGetMaxPcieLinkWidth", smi="pci/pci_gpu_link_info/link_widths/max_link_width"),
     Metric("pcie_link_gen", Unit.COUNT, _G, _I2, _DEV + "PCIE_LINK_GEN", 237, "PCIe current link generation.", 0, 16,
@@ -284,9 +284,7 @@ PROPERTIES: Final[tuple[Metric, ...]] = tuple(m for m in METRICS if m.kind is Ki
 COUNTERS: Final[tuple[Metric, ...]] = tuple(m for m in METRICS if m.kind is Kind.COUNTER)
 
 BY_COLUMN: Final = MappingProxyType({m.column: m for m in METRICS})
-BY_DCGM_NAME: Final = MappingProxyType(
-    {name: m for m in METRICS for name in (m.dcgm, m.dcgm_new) if name is not None}
-)
+BY_DCGM_NAME: Final = MappingProxyType({name: m for m in METRICS for name in (m.dcgm, m.dcgm_new) if name is not None})
 """Wire name -> metric, old and new (DCGM 4.6) names alike."""
 
 LABEL_FIELDS: Final = MappingProxyType(

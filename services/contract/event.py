@@ -73,7 +73,7 @@ class Gpu(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True):
     rack: ShortText | None = None
     labels: dict[str, str] | None = None
     """Labels given by the target's configuration beyond cluster, datacenter and rack."""
-    properties: Properties | None = None  # type: ignore[valid-type]  # built from the catalogue at run time
+    properties: Properties | None = None
     missing: dict[str, str] | None = None
     """Metric column -> why it has no value (`services.contract.sentinels.Missing`)."""
 
@@ -115,7 +115,7 @@ class Event(msgspec.Struct, omit_defaults=True, kw_only=True):
     time: Utc
     """When the scrape was made, UTC, milliseconds."""
     gpu: Gpu
-    metrics: Metrics  # type: ignore[valid-type]  # built from the catalogue at run time
+    metrics: Metrics
     derived: Derived | None = None
     tenant: Tenant | None = None
     status: Status | None = None

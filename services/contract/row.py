@@ -16,7 +16,7 @@ class Column:
 
 
 KEY_COLUMNS: Final = (Column("time", "timestamptz"), Column("gpu_id", "integer"))
-"""Primary key `(time, gpu_id)`: the order of arrival, so that the index grows at its right edge (see ADR on the key)."""
+"""Primary key `(time, gpu_id)`: the order of arrival, so that the index grows at its right edge (ADR 0002)."""
 
 METRIC_COLUMNS: Final = tuple(Column(m.column, str(m.sql)) for m in SAMPLED)
 

@@ -11,7 +11,7 @@ def stop_on_signals() -> threading.Event:
     """An event that SIGTERM or SIGINT sets. Call in the main thread; a second signal kills as usual."""
     stop = threading.Event()
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
         stop.set()
         signal.signal(number, signal.SIG_DFL)
 

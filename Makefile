@@ -1,0 +1,83 @@
+# GPU Health Monitor. `make help` lists what there is.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+EMBEDDED := services/embedded/timescaledb
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | sort | awk -F ':.*?## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# --- set-up: a virtual environment of its own, locked dependencies -------------------------------------------------
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+	  { echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv .venv || { echo "python3 -m venv failed: on Debian and Ubuntu install python3-venv"; exit 1; }
+
+.venv/.runtime: requirements.lock pyproject.toml | .venv/bin/python
+	@echo "setting up: runtime dependencies"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.dev: requirements-dev.lock .venv/.runtime
+	@echo "setting up: development dependencies"
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(EMBEDDED)/node_modules/.installed: $(EMBEDDED)/package-lock.json
+	@command -v node >/dev/null || { echo "Node.js 20 or newer is needed for the embedded TimescaleDB (not for docker-compose: see 'make up')"; exit 1; }
+	@node -e 'process.exit(parseInt(process.versions.node) < 20)' || { echo "Node.js 20 or newer is needed; this is $$(node --version)"; exit 1; }
+	@echo "setting up: embedded TimescaleDB"
+	@npm ci --silent --no-audit --no-fund --prefix $(EMBEDDED)
+	@touch $@
+
+.PHONY: setup
+setup: .venv/.dev $(EMBEDDED)/node_modules/.installed ## Virtual environment, locked dependencies, embedded TimescaleDB
+
+# --- run --------------------------------------------------------------------------------------------------------------
+.PHONY: demo
+demo: .venv/.runtime $(EMBEDDED)/node_modules/.installed ## The whole pipeline without Docker; ARGS="--seconds 60 --gpus 64 --json"
+	@$(BIN)/gpumon demo $(ARGS)
+
+.PHONY: up down logs psql kafka-tail
+up: ## docker-compose: build and start everything (needs Docker and docker/.env)
+	@docker/compose.sh up
+down: ## docker-compose: stop; ARGS=-v deletes the data as well
+	@docker/compose.sh down $(ARGS)
+logs: ## docker-compose: follow the logs; ARGS=collector for one service
+	@docker/compose.sh logs $(ARGS)
+psql: ## docker-compose: psql in the database
+	@docker/compose.sh psql $(ARGS)
+kafka-tail: ## docker-compose: one event from Kafka, as a person reads it
+	@docker/compose.sh kafka-tail $(ARGS)
+
+# --- check --------------------------------------------------------------------------------------------------------------
+.PHONY: test test-long check lint types format golden bench docs
+test: setup ## All tests under ten minutes; ARGS="-k spool" narrows
+	@$(BIN)/pytest -m "not long" $(ARGS)
+test-long: setup ## The long ones: outages of a minute, random kills
+	@$(BIN)/pytest -m long $(ARGS)
+lint: .venv/.dev ## Formatting and lint
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+types: .venv/.dev ## mypy --strict, tests included
+	@$(BIN)/mypy
+check: lint types test ## What CI runs
+format: .venv/.dev ## Format the code
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+golden: setup ## Write the golden files anew; the diff is the review
+	@GPUMON_UPDATE_GOLDEN=1 $(BIN)/pytest -q tests -k golden
+docs: .venv/.runtime ## Write docs/metrics.md and schema/event.schema.json from the catalogue
+	@$(BIN)/gpumon catalogue --format markdown > docs/metrics.md
+	@$(BIN)/gpumon catalogue --format json-schema > schema/event.schema.json
+bench: setup ## Measure: a table and bench-results/*.json; ARGS="--quick" or names
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+.PHONY: lock
+lock: .venv/.dev ## Resolve the locked dependencies anew (needs uv)
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --group build pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --group build --group dev pyproject.toml -o requirements-dev.lock

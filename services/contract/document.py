@@ -1,0 +1,69 @@
+"""Role `catalogue`: documents that follow from the catalogue, so that none is written by hand."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+
+import msgspec
+
+from services.contract.catalogue import METRICS, Kind, Metric
+from services.contract.event import Event
+from services.settings import Settings
+
+
+def markdown() -> str:
+    """The catalogue as a table for people (`docs/metrics.md`)."""
+    head = (
+        "# Metric catalogue\n\n"
+        "Written by `make docs` from `services/contract/catalogue.py`. *Column* is the name in events and in\n"
+        "`gpu_metrics` (properties: `gpus.properties`). A value outside *range* is not stored; *kind* counter starts\n"
+        "again at zero when the driver reloads. *Default*: in dcgm-exporter's default counters file.\n\n"
+        "| column | unit | kind | type | range | DCGM field (id) | also named | NVML | nvidia-smi -q -x | default |\n"
+        "|---|---|---|---|---|---|---|---|---|---|\n"
+    )
+    return head + "".join(_markdown_row(m) for m in METRICS)
+
+
+def _markdown_row(m: Metric) -> str:
+    cells = (
+        m.column, m.unit, m.kind, m.sql, f"{m.low:.16g} to {m.high:.16g}", f"{m.dcgm} ({m.dcgm_id})",
+        m.dcgm_new or "", m.nvml or "", (m.smi or "").replace("*", "\\*"), "yes" if m.default else "",
+    )  # fmt: skip
+    return "| " + " | ".join(cells) + " |\n"
+
+
+def json_schema() -> str:
+    """The event as JSON Schema 2020-12 (`schema/event.schema.json`)."""
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "GPU sample: one GPU or MIG instance, one scrape (schema version 1)",
+        **msgspec.json.schema(Event),
+    }
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def counters_csv() -> str:
+    """dcgm-exporter's three-column counters file with every metric of the catalogue."""
+    lines = ["# DCGM FIELD, Prometheus metric type, help message"]
+    lines += [f"{m.dcgm}, {m.exposition_type}, {m.help}" for m in METRICS if m.kind is not Kind.PROPERTY]
+    lines += [f"{m.dcgm}, gauge, {m.help}" for m in METRICS if m.kind is Kind.PROPERTY]
+    return "\n".join(lines) + "\n"
+
+
+FORMATS: dict[str, Callable[[], str]] = {
+    "markdown": markdown,
+    "json-schema": json_schema,
+    "dcgm-csv": counters_csv,
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=FORMATS, default="markdown", help="what to print (default: %(default)s)")
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:  # noqa: ARG001  # every role has this signature
+    sys.stdout.write(FORMATS[args.format]())
+    return 0
