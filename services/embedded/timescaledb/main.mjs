@@ -90,6 +90,7 @@ export async function main(argv) {
     socket.once("close", () => sessions.delete(session));
   });
 
+  process.stderr.on("error", () => {}); // the parent that read it is gone: "end" of stdin stops this process
   let stopping = false;
   const stop = async () => {
     if (stopping) return;

@@ -1,14 +1,15 @@
-// One engine, one session, many clients: who may run a unit now.
+// One engine, one session, many clients: whose unit runs now.
 import { query, SYNC } from "./protocol.mjs";
 
-// A transaction left open while others wait is the usual reason for "it hangs": name it.
+// A transaction left open while others wait is the usual reason for "it hangs": name the client that holds it.
 const WARN_AFTER_MS = 30_000;
 
 /**
  * Runs units one at a time, first come first served. From the unit that opens a transaction to the one that ends it,
- * only units of that client run. A client here is any object: a Session, or the maintenance.
+ * only units of that client run. A client is a Session or the maintenance: { label, congested }.
  *
- * Unit: { client, messages: Buffer[], before?: () => Buffer[] | null, done: (answer) => void }
+ * Unit: { client, messages, prelude, restore, unnamed, done(answer) }, see Statements for the middle ones; a unit
+ * without messages only waits for its turn.
  */
 export class Scheduler {
   #engine;
@@ -16,109 +17,100 @@ export class Scheduler {
   #queue = [];
   #owner = null;
   #ownedSince = 0;
-  #warned = false;
+  #unnamedOwner = null;
   #scheduled = false;
-  #idle = [];
-  unnamedOwner = null;
+  #drained = [];
 
+  /** `onFailure(error)` is called when the engine is broken; nothing may be run afterwards. */
   constructor(engine, onFailure) {
     this.#engine = engine;
     this.#onFailure = onFailure;
-    setInterval(() => this.#warn(), WARN_AFTER_MS / 2).unref();
-  }
-
-  get busy() {
-    return this.#owner !== null || this.#queue.length > 0;
+    setInterval(() => this.#warn(), WARN_AFTER_MS).unref();
   }
 
   submit(unit) {
     this.#queue.push(unit);
-    this.#wake();
+    this.wake();
   }
 
-  /** A promise of the rows of a simple query, run in turn. */
-  rows(client, sql) {
-    return new Promise((resolve, reject) => {
-      this.submit({ client, messages: [query(sql)], done: (answer) => resolve(answer), reject });
-    });
-  }
-
-  /** Ends what a client that went away has left open, after its last whole unit. */
+  /** After what the client has sent, ends what it left open and closes its statements. */
   forget(client, closing) {
-    this.submit({ client, messages: [], done: () => {}, leaving: closing });
+    this.submit({ client, leaving: closing, done: () => {} });
   }
 
-  /** Resolves when nothing is queued that can still run. */
+  /** Resolves when nothing is left that can run. */
   drain() {
     return new Promise((resolve) => {
-      this.#idle.push(resolve);
-      this.#wake();
+      this.#drained.push(resolve);
+      this.wake();
     });
   }
 
-  #wake() {
+  /** Looks again for a unit that may run: one was added, or a congested client has read its answers. */
+  wake() {
     if (this.#scheduled) return;
     this.#scheduled = true;
-    setImmediate(() => this.#step());
+    // One unit per turn of the event loop, so that sockets are read and written between units.
+    setImmediate(() => {
+      this.#scheduled = false;
+      this.#step();
+    });
   }
 
-  // One unit per turn of the event loop, so that sockets are read and written between units.
   #step() {
-    this.#scheduled = false;
     const unit = this.#take();
-    if (unit === null) {
-      for (const resolve of this.#idle.splice(0)) resolve();
+    if (unit === undefined) {
+      for (const resolve of this.#drained.splice(0)) resolve();
       return;
     }
     try {
-      unit.done(unit.leaving ? this.#clear(unit) : this.#run(unit));
+      unit.done(unit.leaving === undefined ? this.#run(unit) : this.#clear(unit));
     } catch (error) {
       this.#onFailure(error);
       return;
     }
-    this.#wake();
+    this.wake();
   }
 
   #take() {
-    const index = this.#owner === null ? 0 : this.#queue.findIndex((unit) => unit.client === this.#owner);
-    if (index < 0 || this.#queue.length === 0) return null;
-    return this.#queue.splice(index, 1)[0];
+    const mayRun = ({ client }) => (this.#owner === null || client === this.#owner) && !client.congested;
+    const index = this.#queue.findIndex(mayRun);
+    return index < 0 ? undefined : this.#queue.splice(index, 1)[0];
   }
 
-  #run(unit) {
-    const before = unit.before?.() ?? null;
-    if (before !== null) this.#engine.run(before);
-    const answer = this.#engine.run(unit.messages);
-    // No ReadyForQuery: a unit that ended in Flush. The rest of it must follow before anybody else's.
-    this.#own(answer.status === "I" ? null : unit.client);
+  #run({ client, messages, prelude, restore, unnamed }) {
+    if (messages.length === 0) return { chunks: [] };
+    if (restore.length > 0 && this.#unnamedOwner !== client) this.#engine.run(restore);
+    if (restore.length > 0 || unnamed === "set") this.#unnamedOwner = client;
+    if (unnamed === "dropped") this.#unnamedOwner = null;
+    if (prelude.length > 0) this.#engine.run(prelude);
+    const answer = this.#engine.run(messages);
+    // No ReadyForQuery means that the unit ended in Flush: its rest must follow before anybody else's.
+    this.#own(answer.status === "I" ? null : client);
     return answer;
   }
 
-  #clear(unit) {
-    if (this.#owner === unit.client) {
+  #clear({ client, leaving }) {
+    if (this.#owner === client) {
       const { status } = this.#engine.run([SYNC]);
       if (status !== "I") this.#engine.run([query("ROLLBACK")]);
+      this.#own(null);
     }
-    if (unit.leaving.length > 0) this.#engine.run(unit.leaving);
-    this.#own(null);
+    if (leaving.length > 0) this.#engine.run(leaving);
     return null;
   }
 
   #own(client) {
-    if (client !== this.#owner) {
-      this.#ownedSince = Date.now();
-      this.#warned = false;
-    }
+    if (client !== this.#owner) this.#ownedSince = Date.now();
     this.#owner = client;
   }
 
   #warn() {
-    const waiting = this.#queue.length;
-    if (this.#warned || this.#owner === null || waiting === 0 || Date.now() - this.#ownedSince < WARN_AFTER_MS) return;
-    this.#warned = true;
-    const seconds = Math.round((Date.now() - this.#ownedSince) / 1000);
+    const milliseconds = Date.now() - this.#ownedSince;
+    if (this.#owner === null || this.#queue.length === 0 || milliseconds < WARN_AFTER_MS) return;
+    const seconds = Math.round(milliseconds / 1000);
     process.stderr.write(
-      `timescaledb: ${waiting} waiting for a transaction open for ${seconds} s (${this.#owner.label})\n`,
+      `timescaledb: ${this.#queue.length} units wait for a transaction open for ${seconds} s by ${this.#owner.label}\n`,
     );
   }
 }

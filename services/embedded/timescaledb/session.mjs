@@ -32,7 +32,7 @@ export class Session {
     this.#server = server;
     this.#statements = new Statements(`c${this.id}_`);
     socket.on("data", (chunk) => this.#receive(chunk));
-    socket.on("drain", () => this.#flow());
+    socket.on("drain", () => this.#drained());
     socket.on("error", () => {}); // reset by the client: "close" follows
     socket.on("close", () => this.#leave());
   }
@@ -74,10 +74,11 @@ export class Session {
     }
     this.#framer.startup = false;
     this.label = `${this.label}, application ${given.get("application_name") || "unnamed"}`;
-    this.#socket.write(Buffer.concat([...this.#welcome(given)]));
+    this.#socket.write(Buffer.concat([...this.#welcome(given, code & 0xffff)]));
   }
 
-  *#welcome(given) {
+  *#welcome(given, minor) {
+    if (minor > 0) yield protocol.message("v", protocol.int32(0, 0)); // NegotiateProtocolVersion: 3.0, no options
     yield protocol.message("R", protocol.int32(0));
     const parameters = { ...this.#server.parameters, application_name: given.get("application_name") ?? "" };
     for (const [name, value] of Object.entries(parameters)) {
@@ -94,73 +95,50 @@ export class Session {
 
   #accept(bytes) {
     const type = String.fromCharCode(bytes[0]);
-    if (this.#copy !== null && "dcfSH".includes(type)) return this.#acceptCopy(type, bytes);
-    switch (type) {
-      case "Q":
-        return this.#simple(bytes);
-      case "P":
-      case "B":
-      case "D":
-      case "E":
-      case "C":
-        this.#unit.push(bytes);
-        return undefined;
-      case "H":
-        this.#unit.push(bytes);
-        return this.#endUnit();
-      case "S":
-        return this.#sync(bytes);
-      case "F":
-        return this.#submit([bytes]);
-      case "d":
-      case "c":
-      case "f":
-        return undefined; // left over from a COPY that failed: the protocol says to ignore them
-      case "X":
-        return this.#socket.end();
-      default:
-        return this.#fatal("08P01", `invalid frontend message type ${bytes[0]}`);
-    }
+    if (this.#copy !== null && "dcfSH".includes(type)) this.#acceptCopy(type, bytes);
+    else if (type === "Q") this.#simple(bytes);
+    else if ("PBDECH".includes(type)) this.#extended(type, bytes);
+    else if (type === "S") this.#sync(bytes);
+    else if (type === "F") this.#submit(plain([bytes]));
+    else if (type === "X") this.#socket.end();
+    // CopyData, CopyDone and CopyFail left over from a COPY that failed are to be ignored, as the protocol says.
+    else if (!"dcf".includes(type)) this.#fatal("08P01", `invalid frontend message type ${bytes[0]}`);
+  }
+
+  #extended(type, bytes) {
+    this.#unit.push(bytes);
+    if (type === "H") this.#endUnit();
   }
 
   #simple(bytes) {
     const copy = copyFromStdin(bytes, 5);
-    if (copy === null) return this.#submit(this.#statements.simple(bytes), { statement: "clobbered" });
-    return this.#beginCopy(bytes, copy, []);
+    if (copy === null) this.#submit(this.#statements.simple(bytes));
+    else this.#beginCopy(bytes, copy, []);
   }
 
   #sync(bytes) {
-    if (this.#skipSync) {
-      this.#skipSync = false;
-      return undefined;
-    }
+    if (this.#skipSync) return void (this.#skipSync = false);
     const parse = this.#unit.find((each) => each[0] === 0x50);
     const copy = parse === undefined ? null : copyFromStdin(parse, parse.indexOf(0, 5) + 1);
     if (copy !== null) return this.#beginExtendedCopy(parse, copy);
     this.#unit.push(bytes);
-    return this.#endUnit();
+    this.#endUnit();
   }
 
   #endUnit() {
     const unit = this.#unit;
     this.#unit = [];
-    this.#submit(unit.flatMap((each) => this.#statements.extended(each)), {
-      statement: this.#statements.unnamedUse(unit),
-    });
+    this.#submit(this.#statements.extended(unit));
   }
 
-  #submit(messages, { statement = "none", answer = (chunks) => chunks } = {}) {
+  #submit(work, answer = (chunks) => chunks) {
     this.#queued += 1;
-    this.#scheduler.submit({
-      client: this,
-      messages,
-      before: () => this.#statements.restoreUnnamed(this.#scheduler, this, statement),
-      done: ({ chunks }) => {
-        this.#queued -= 1;
-        this.#write(answer(chunks));
-        this.#flow();
-      },
-    });
+    const done = ({ chunks }) => {
+      this.#queued -= 1;
+      this.#write(answer(chunks));
+      this.#flow();
+    };
+    this.#scheduler.submit({ client: this, ...work, done });
   }
 
   // ---- COPY FROM STDIN ------------------------------------------------------------------------------------------
@@ -172,7 +150,7 @@ export class Session {
     const format = copy.binary ? 1 : 0;
     const ready = protocol.message("G", Buffer.from([format, 0, 0])); // zero columns named: no driver looks at them
     // In its turn, behind answers that are still to come.
-    this.#submit([], { answer: () => [...preface, ready] });
+    this.#submit(plain([]), () => [...preface, ready]);
   }
 
   #beginExtendedCopy(parse, copy) {
@@ -197,7 +175,7 @@ export class Session {
     }
     this.#copy = null;
     this.#skipSync = copy.extended;
-    this.#submit([copy.statement, ...copy.data, bytes], { statement: "clobbered", answer: withoutCopyInResponse });
+    this.#submit(plain([copy.statement, ...copy.data, bytes]), withoutCopyInResponse);
   }
 
   // ---- answers --------------------------------------------------------------------------------------------------
@@ -209,9 +187,19 @@ export class Session {
     this.#socket.uncork();
   }
 
+  /** True while answers wait to be read: the scheduler then runs nothing for this client. */
+  get congested() {
+    return !this.#left && this.#socket.writableNeedDrain;
+  }
+
+  #drained() {
+    this.#flow();
+    this.#scheduler.wake();
+  }
+
   /** Stops reading from a client that does not take its answers, or sends faster than the engine works. */
   #flow() {
-    const wait = this.#socket.writableNeedDrain || (this.#queued >= MAX_QUEUED_UNITS && this.#copy === null);
+    const wait = this.congested || (this.#queued >= MAX_QUEUED_UNITS && this.#copy === null);
     if (wait) this.#socket.pause();
     else this.#socket.resume();
   }
@@ -228,6 +216,11 @@ export class Session {
     this.#copy = null;
     this.#scheduler.forget(this, this.#statements.closeAll());
   }
+}
+
+/** Work that touches no prepared statement but the unnamed one, which a simple query drops. */
+function plain(messages) {
+  return { messages, prelude: [], restore: [], unnamed: "dropped" };
 }
 
 function withoutCopyInResponse(chunks) {

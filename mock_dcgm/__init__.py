@@ -1,0 +1,1 @@
+"""Mock DCGM: simulated GPUs behind the exposition of dcgm-exporter."""

@@ -1,0 +1,1 @@
+"""Kafka: client configurations, topics, and what identifies a cluster and a topic."""

@@ -1,0 +1,93 @@
+"""The grammar of one exposition line, exact: Prometheus' text format 0.0.4 and OpenMetrics 1.0.
+
+Slow and complete; `parse.py` comes here only for what it has not seen before. Lenient where the formats' own parsers
+are (any blanks and tabs, a carriage return before the line feed, an unknown escape kept as it is), strict elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_INNER: Final = rb'[^"{}\n]*(?:"(?:[^"\\\n]|\\[^\n])*"[^"{}\n]*)*'  # what stands between the braces
+HEAD: Final = re.compile(rb"[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*)(?:[ \t]*\{(" + _INNER + rb")\})?")
+"""Name and, with braces, what stands between them. What follows the match is value, time stamp and exemplar."""
+_PAIR: Final = re.compile(rb'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\]|\\.)*)"[ \t]*(?:,|\Z)')
+_ESCAPE: Final = re.compile(r'\\([\\"n])')
+
+_DECIMAL: Final = rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+_WORD: Final = rb"[+-]?(?i:inf|infinity|nan)"
+_NUMBER: Final = rb"(?:" + _DECIMAL + rb"|" + _WORD + rb")"
+_EXEMPLAR: Final = rb"[ \t]+#[ \t]*\{" + _INNER + rb"\}[ \t]*" + _NUMBER + rb"(?:[ \t]+" + _DECIMAL + rb")?"
+_VALUE: Final = re.compile(
+    rb"[ \t\r]*(" + _NUMBER + rb")(?:[ \t]+" + _DECIMAL + rb")?(?:" + _EXEMPLAR + rb")?[ \t\r]*\n?\Z"
+)
+
+
+class ScrapeRefused(Exception):  # noqa: N818  # a scrape is refused; it is no error of ours
+    """A scrape that is not taken, not even in part.
+
+    `reason`: `truncated`, `not_exposition`, `not_utf8`, `no_gpu_metrics` or `duplicate_series`.
+    The message is one sentence, with the line number where there is one.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def parse_labels(inner: bytes) -> dict[str, str]:
+    """Label pairs between the braces -> dict in their order, escapes resolved. Raises ValueError."""
+    labels: dict[str, str] = {}
+    at = 0
+    while at < len(inner):
+        pair = _PAIR.match(inner, at)
+        if pair is None:
+            if inner[at:].strip(b" \t"):
+                raise ValueError("not a label")
+            break
+        name, value = pair[1].decode(), pair[2].decode()
+        if name in labels:
+            raise ValueError("the same label twice")
+        labels[name] = _ESCAPE.sub(_unescape, value) if "\\" in value else value
+        at = pair.end()
+    return labels
+
+
+def _unescape(escape: re.Match[str]) -> str:
+    return "\n" if escape[1] == "n" else escape[1]
+
+
+def number_text(text: bytes) -> str | None:
+    """The value in what follows a line's head (` 61 1700000000000\\n` -> `61`); None when that is no value."""
+    found = _VALUE.match(text)
+    return found[1].decode() if found else None
+
+
+def line_number(body: bytes, pos: int) -> int:
+    """Number, from 1, of the line that holds byte `pos`."""
+    return body.count(b"\n", 0, pos) + 1
+
+
+def not_a_sample(body: bytes, pos: int) -> ScrapeRefused:
+    """The refusal for the line that begins at byte `pos`."""
+    shown = _line_at(body, pos)[:80].decode(errors="backslashreplace")
+    return ScrapeRefused(
+        "not_exposition", f"line {line_number(body, pos)} is neither a comment nor a sample: {shown!r}"
+    )
+
+
+def _line_at(body: bytes, pos: int) -> bytes:
+    end = body.find(b"\n", pos)
+    return body[pos:] if end < 0 else body[pos:end]
+
+
+def check_end(body: bytes) -> None:
+    """A body ends with a line feed, or (OpenMetrics) with `# EOF`. Raises ScrapeRefused."""
+    if body.endswith((b"\n", b"\n# EOF")) or not body:
+        return
+    first = _line_at(body, 0).strip(b" \t\r")
+    if first and not first.startswith(b"#") and HEAD.match(first) is None:
+        raise not_a_sample(body, 0)  # a page or a picture, not a shortened scrape
+    last = line_number(body, len(body))
+    raise ScrapeRefused("truncated", f"the body ends in the middle of line {last}, after {len(body)} bytes")

@@ -1,0 +1,116 @@
+"""One target, one deadline, one result: the body of its exposition, or why there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ssl
+from typing import Final
+
+import aiohttp
+from aiohttp.http_exceptions import ContentEncodingError
+
+from services.collector.targets import Target
+
+ACCEPT: Final = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+"""What Prometheus sends: exporters answer us as they answer it."""
+_READ_BUFFER: Final = 1024 * 1024
+"""Bytes aiohttp buffers before it stops reading; its 64 KiB would cost a 10,000-GPU body hundreds of pauses."""
+
+
+class ScrapeFailedError(Exception):
+    """No body. `reason` is one of a few words (a metric label), `detail` a sentence for the log."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class Scraper:
+    """All targets share one HTTP session: connections are kept open between scrapes."""
+
+    def __init__(self, timeout: float, max_bytes: int) -> None:
+        self._timeout = timeout
+        self._max_bytes = max_bytes
+        self._headers = {
+            "Accept": ACCEPT,
+            "Accept-Encoding": "gzip",
+            "User-Agent": "gpumon-collector",
+            "X-Prometheus-Scrape-Timeout-Seconds": f"{timeout:g}",
+        }
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3600, ttl_dns_cache=30),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # one deadline, around everything
+            read_bufsize=_READ_BUFFER,
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def fetch(self, target: Target) -> bytes:
+        """The body, decompressed. Raises ScrapeFailedError within the timeout."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await self._fetch(target.url)
+        except TimeoutError:
+            raise ScrapeFailedError("timeout", f"no complete answer within {self._timeout:g} s") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise classify(error) from None
+
+    async def _fetch(self, url: str) -> bytes:
+        async with self._session.get(url, headers=self._headers) as response:
+            if response.status != 200:
+                raise ScrapeFailedError("http_status", f"HTTP {response.status} {response.reason or ''}".strip())
+            return await self._read(response)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        async for part in response.content.iter_any():
+            size += len(part)
+            if size > self._max_bytes:
+                response.close()
+                raise ScrapeFailedError(
+                    "too_large", f"more than MAX_SCRAPE_BYTES={self._max_bytes} after decompression"
+                )
+            parts.append(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+_BY_TYPE: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (aiohttp.ClientConnectorDNSError, "unknown_host"),
+    (aiohttp.ClientSSLError, "tls"),
+    (ssl.SSLError, "tls"),
+    (aiohttp.ServerDisconnectedError, "disconnected"),
+    (aiohttp.ClientPayloadError, "truncated"),
+    (aiohttp.TooManyRedirects, "http_status"),
+    (aiohttp.ClientResponseError, "not_http"),
+    (aiohttp.InvalidURL, "bad_url"),
+    (ConnectionResetError, "disconnected"),
+)
+_BY_ERRNO: Final = {
+    errno.ECONNREFUSED: "refused",
+    errno.EHOSTUNREACH: "unreachable",
+    errno.ENETUNREACH: "unreachable",
+    errno.ETIMEDOUT: "timeout",
+    errno.ECONNRESET: "disconnected",
+    errno.EMFILE: "no_file_descriptors",
+    errno.ENFILE: "no_file_descriptors",
+}
+
+
+def classify(error: Exception) -> ScrapeFailedError:
+    """Name what went wrong with one of a few words."""
+    detail = " ".join(str(error).split())[:200] or type(error).__name__
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, aiohttp.ClientPayloadError) and isinstance(error.__cause__, ContentEncodingError):
+        return ScrapeFailedError("bad_encoding", detail)
+    for kind, reason in _BY_TYPE:
+        if isinstance(error, kind):
+            return ScrapeFailedError(reason, detail)
+    return ScrapeFailedError(_BY_ERRNO.get(number or 0, "connection"), detail)

@@ -1,0 +1,220 @@
+"""One target's life: wait for the tick, fetch, read, hand over; never two scrapes of it at once."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from services.collector.batch import Batch, Message, encode_scrape
+from services.collector.reader import Reading, ScrapeRefused
+from services.collector.schedule import Schedule, sample_time
+from services.collector.scrape import ScrapeFailedError
+from services.collector.targets import Target
+from services.contract.event import SCHEMA_VERSION, GpuEvent, Status
+
+log = logging.getLogger("collector.target")
+
+INLINE_BYTES: Final = 256 * 1024
+"""A larger body is read in a worker thread. Below, reading takes a few milliseconds (about 2,000 lines), which delays
+nobody; a body of 10,000 GPUs takes most of a second, in which the deadlines of all other targets would pass. A thread
+does not make it faster (one interpreter lock), but lets the event loop in between, every 5 ms."""
+
+
+class Reader(Protocol):
+    """`services.collector.reader.TargetReader`."""
+
+    def read(self, body: bytes, time: dt.datetime, status: Status | None = None) -> Reading: ...
+    def checkpoint(self) -> dict[str, Any]: ...
+    def restore(self, state: Mapping[str, Any]) -> None: ...
+
+
+class AsyncClock(Protocol):
+    """The wall clock in whole milliseconds."""
+
+    def now(self) -> int: ...
+    async def sleep_until(self, when: int) -> None: ...
+
+
+class WallClock:
+    def now(self) -> int:
+        return time.time_ns() // 1_000_000
+
+    async def sleep_until(self, when: int) -> None:
+        """Never returns early, so that a scrape does not begin before its tick."""
+        while (left := when / 1000 - time.time()) > 0:
+            await asyncio.sleep(left)
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all targets use."""
+
+    interval: int
+    """ms"""
+    tolerance: int
+    """ms between plan and start within which a sample carries the planned time."""
+    topic: str
+    topic_events: str
+    fetch: Callable[[Target], Awaitable[bytes]]
+    offer: Callable[[Batch], bool]
+    status: Callable[[Target], Status | None]
+    executor: Executor
+    clock: AsyncClock
+    refused: Counter[str] = field(default_factory=Counter)
+    """Scrapes by reason."""
+    samples: int = 0
+    non_gpu: int = 0
+    on_plan: int = 0
+    """Scrapes that carry their planned time."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the metrics say of a target."""
+
+    up: bool | None = None
+    """None before the first scrape."""
+    duration: float = 0.0
+    """Seconds from the request to the whole body, last scrape."""
+    read_seconds: float = 0.0
+    """Reading and encoding of the last body."""
+    samples: int = 0
+    last_success: float | None = None
+    """Seconds since the epoch."""
+    missed: int = 0
+    scrapes: int = 0
+    events: int = 0
+
+
+class Worker:
+    """Scrapes one target until it is cancelled."""
+
+    def __init__(self, target: Target, reader: Reader, shared: Shared) -> None:
+        self.target = target
+        self.seen = Seen()
+        self._reader = reader
+        self._shared = shared
+        self._schedule = Schedule(target.source, shared.interval)
+
+    async def run(self) -> None:
+        clock = self._shared.clock
+        while True:
+            tick = self._schedule.next(clock.now())
+            self.seen.missed += tick.missed
+            await clock.sleep_until(tick.planned)
+            await self.scrape(tick.planned)
+
+    async def scrape(self, planned: int) -> None:
+        """One scrape. Cancelling it while it waits for the exporter drops it; once it is being read it is finished,
+        or what the reader has learnt from it (an XID, a counter's new value) would be lost with it."""
+        started = self._shared.clock.now()
+        moment = sample_time(planned, started, self._shared.tolerance)
+        self._shared.on_plan += moment == planned
+        self.seen.scrapes += 1
+        begin = time.monotonic()
+        try:
+            body = await self._shared.fetch(self.target)
+        except ScrapeFailedError as error:
+            self.seen.duration = time.monotonic() - begin
+            self._refused(error.reason, error.detail, moment)
+            return
+        self.seen.duration = time.monotonic() - begin
+        await self._finish(body, moment)
+
+    async def _finish(self, body: bytes, moment: int) -> None:
+        status = self._shared.status(self.target)
+        if len(body) <= INLINE_BYTES:
+            self._hand_over(self._read(body, moment, status), moment)
+            return
+        loop = asyncio.get_running_loop()
+        reading = loop.run_in_executor(self._shared.executor, self._read, body, moment, status)
+        try:
+            outcome = await asyncio.shield(reading)
+        except asyncio.CancelledError:
+            self._hand_over(await reading, moment)
+            raise
+        self._hand_over(outcome, moment)
+
+    def _read(self, body: bytes, moment: int, status: Status | None) -> tuple[Reading, list[Message]] | ScrapeRefused:
+        """Body -> encoded messages. Runs in any thread; of one target, in one at a time."""
+        begin = time.monotonic()
+        shared = self._shared
+        try:
+            reading = self._reader.read(body, _utc(moment), status)
+        except ScrapeRefused as refused:
+            return refused
+        messages = encode_scrape(
+            reading.events, reading.happenings, shared.topic, shared.topic_events, self.target.source
+        )
+        self.seen.read_seconds = time.monotonic() - begin
+        return reading, messages
+
+    def _hand_over(self, outcome: tuple[Reading, list[Message]] | ScrapeRefused, moment: int) -> None:
+        if isinstance(outcome, ScrapeRefused):
+            self._refused(outcome.reason, str(outcome), moment)
+            return
+        reading, messages = outcome
+        if self.seen.up is False:
+            messages.append(self._message("target_up", moment, None))
+            log.info("target is up", extra={"target": self.target.source})
+        self.seen.up = True
+        self.seen.samples = reading.samples
+        self.seen.last_success = moment / 1000
+        self._shared.samples += reading.samples
+        self._shared.non_gpu += reading.non_gpu
+        self._offer(messages)
+
+    def _refused(self, reason: str, detail: str, moment: int) -> None:
+        """Count each; log and report to the bus once per change of state."""
+        self._shared.refused[reason] += 1
+        self.seen.samples = 0
+        if self.seen.up is not False:
+            log.warning("target is down", extra={"target": self.target.source, "reason": reason, "detail": detail})
+            self._offer([self._message("target_down", moment, {"reason": reason, "detail": detail})])
+        self.seen.up = False
+
+    def _offer(self, messages: list[Message]) -> None:
+        self.seen.events += len(messages)
+        if messages and not self._shared.offer(Batch(self.target.source, messages)):
+            self._shared.refused["backlog"] += 1
+
+    def _message(self, kind: str, moment: int, detail: dict[str, Any] | None) -> Message:
+        event = GpuEvent(
+            schema_version=SCHEMA_VERSION,
+            time=_utc(moment),
+            kind=kind,
+            detail=detail,
+            source=self.target.source,
+        )
+        shared = self._shared
+        return encode_scrape((), (event,), shared.topic, shared.topic_events, self.target.source)[0]
+
+    # Memory over a restart -----------------------------------------------------------------------------------------
+
+    def checkpoint(self) -> dict[str, Any]:
+        return {"up": self.seen.up, "reader": self._reader.checkpoint()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Whatever was saved; a state this version cannot read is dropped with a line in the log."""
+        try:
+            up = state["up"]
+            self._reader.restore(state["reader"])
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            log.warning("saved state not usable", extra={"target": self.target.source, "reason": str(error)})
+            return
+        self.seen.up = up if isinstance(up, bool) else None
+
+
+def _utc(moment: int) -> dt.datetime:
+    """Exact: through microseconds as integers, not through a float."""
+    return _EPOCH + dt.timedelta(milliseconds=moment)
+
+
+_EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)

@@ -1,0 +1,139 @@
+"""Starts the parts in the order of the flow's dependencies, stops them so that nothing in flight is lost."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.demo.process import RoleFailedError, RoleProcess, free_port
+from services.embedded.broker import EmbeddedBroker
+from services.embedded.timescale import EmbeddedTimescale
+from services.settings import Settings
+
+log = logging.getLogger("demo")
+
+Say = Callable[[str], None]
+TICK_JOBS_SECONDS = 30
+"""The embedded database has no background workers: it runs due jobs (aggregates, compression, retention) this often."""
+MIGRATE_WITHIN_SECONDS = 120.0
+MOCK_WITHIN_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the demo was asked for."""
+
+    gpus: int
+    hosts: int
+    interval: float
+    directory: Path
+    """Logs, spool, target file."""
+    database: Path | None
+    """Directory of the embedded database, None keeps it in memory."""
+
+
+class Pipeline:
+    """mock -> collector -> broker -> sink -> TimescaleDB as processes of this machine."""
+
+    def __init__(self, plan: Plan, settings: Settings, say: Say) -> None:
+        self._plan, self._settings, self._say = plan, settings, say
+        self._broker = EmbeddedBroker([settings.kafka_topic, settings.kafka_topic_invalid, settings.kafka_topic_events])
+        self._database = EmbeddedTimescale(plan.database, tick_jobs=TICK_JOBS_SECONDS)
+        self._variables: dict[str, str] = {}
+        self.mock_port = 0
+        self.dsn = ""
+        self.bootstrap = ""
+        self.roles: dict[str, RoleProcess] = {}
+
+    def start(self) -> None:
+        """Returns when every role is started; raises RoleFailedError, EmbeddedBrokerError or EmbeddedTimescaleError."""
+        for directory in ("logs", "spool"):
+            (self._plan.directory / directory).mkdir(parents=True, exist_ok=True)
+        self._start_database()
+        self._start_broker()
+        self._variables = {"KAFKA_BOOTSTRAP": self.bootstrap, "TIMESCALE_DSN": self.dsn}
+        self._role("migrate", ["migrate"]).wait(MIGRATE_WITHIN_SECONDS)
+        del self.roles["migrate"]
+        self._start_mock()
+        self._start_sink()
+        self._start_collector()
+
+    def _start_database(self) -> None:
+        if self._settings.timescale_dsn is None:
+            self._database.start()
+            self.dsn = self._database.dsn
+            kept = f"kept in {self._plan.database}" if self._plan.database else "in memory, gone at the end"
+            self._say(f"TimescaleDB (embedded, {kept}): psql '{self.dsn}'")
+        else:
+            self.dsn = self._settings.dsn
+            self._say("TimescaleDB: the one of TIMESCALE_DSN")
+
+    def _start_broker(self) -> None:
+        if "kafka_bootstrap" in self._settings.model_fields_set:
+            self.bootstrap = self._settings.kafka_bootstrap
+            self._say(f"Kafka: {self.bootstrap} (KAFKA_BOOTSTRAP)")
+        else:
+            self._broker.start()
+            self.bootstrap = self._broker.bootstrap
+            self._say(f"Kafka (embedded): {self.bootstrap}, topic {self._settings.kafka_topic}")
+
+    def _start_mock(self) -> None:
+        self.mock_port = free_port(self._settings.mock_port)
+        self._role("mock", [
+            "mock", "--port", str(self.mock_port), "--gpus", str(self._plan.gpus), "--hosts", str(self._plan.hosts),
+            "--interval", f"{self._plan.interval:g}", "--write-targets", str(self._targets),
+        ])  # fmt: skip
+        self._wait_for_mock()
+        self._say(
+            f"mock DCGM: {self._plan.gpus} GPUs on {self._plan.hosts} hosts, http://127.0.0.1:{self.mock_port}/metrics"
+        )
+
+    def _wait_for_mock(self) -> None:
+        """The collector looks at its target files every few seconds only: they must be there when it starts."""
+        deadline = time.monotonic() + MOCK_WITHIN_SECONDS
+        while self.roles["mock"].get("/health", self.mock_port) is None or not self._targets.exists():
+            self.roles["mock"].check()
+            if time.monotonic() > deadline:
+                raise RoleFailedError(f"mock did not answer on port {self.mock_port}\n{self.roles['mock'].tail()}")
+            time.sleep(0.05)
+
+    def _start_sink(self) -> None:
+        self._variables["KAFKA_GROUP_PROTOCOL"] = "consumer"  # joins in 0.1 s, the classic protocol takes 3 s
+        sink = self._role("sink", ["sink"])
+        self._say(f"sink: http://127.0.0.1:{sink.ops_port}/metrics")
+
+    def _start_collector(self) -> None:
+        self._variables |= {
+            "TARGETS_FILES": str(self._targets),
+            "COLLECTION_INTERVAL": f"{self._plan.interval:g}",
+            "SPOOL_DIR": str(self._plan.directory / "spool"),
+        }
+        collector = self._role("collector", ["collector"])
+        self._say(f"collector: every {self._plan.interval:g} s, http://127.0.0.1:{collector.ops_port}/metrics")
+
+    @property
+    def _targets(self) -> Path:
+        return self._plan.directory / "targets.json"
+
+    def _role(self, name: str, arguments: list[str]) -> RoleProcess:
+        self.roles[name] = RoleProcess(name, arguments, self._variables, self._plan.directory / "logs")
+        return self.roles[name]
+
+    def check(self) -> None:
+        """Raises RoleFailedError when a part has ended by itself."""
+        for role in self.roles.values():
+            role.check()
+
+    def stop_role(self, name: str) -> None:
+        if name in self.roles:
+            self.roles[name].stop()
+
+    def stop(self) -> None:
+        """Everything, sources first; safe to call twice and after a failed start."""
+        for name in ("collector", "sink", "mock", "migrate"):
+            self.stop_role(name)
+        self._broker.stop()
+        self._database.stop()

@@ -1,0 +1,113 @@
+"""A role as a child process: its log in a file, its probes on a port of its own, gone when we are."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.settings import child_environment
+
+PR_SET_PDEATHSIG = 1  # prctl(2): the kernel sends this signal when the parent dies, even by kill -9
+STOP_WITHIN_SECONDS = 20.0
+"""From SIGTERM to SIGKILL; a sink finishes its batch and a collector flushes within a few seconds."""
+
+
+class RoleFailedError(Exception):
+    """A role ended or did not become ready; the message ends with the last lines of its log."""
+
+
+def free_port(preferred: int = 0) -> int:
+    """`preferred` when nobody listens there, else a free TCP port on the loopback."""
+    for port in (preferred, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return int(probe.getsockname()[1])
+    raise OSError("no free TCP port on 127.0.0.1")
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+class RoleProcess:
+    """`gpumon <role>` started by us. stdout and stderr go to `<logs>/<name>.log`."""
+
+    def __init__(self, name: str, arguments: list[str], variables: Mapping[str, str], logs: Path) -> None:
+        self.name = name
+        self.log_path = logs / f"{name}.log"
+        self.ops_port = free_port()
+        environment = child_environment(
+            **{"OPS_HOST": "127.0.0.1", "OPS_PORT": str(self.ops_port), "LOG_FORMAT": "json", **variables}
+        )
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "services", *arguments],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches us only, and we stop the roles in their order
+                preexec_fn=_die_with_parent,  # noqa: PLW1509  # no threads are started before the children are
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def check(self) -> None:
+        """Raises RoleFailedError when the role has ended."""
+        if self._process.poll() is not None:
+            raise RoleFailedError(f"{self.name} ended with status {self._process.returncode}\n{self.tail()}")
+
+    def wait(self, seconds: float) -> int:
+        """Exit status of a role that ends by itself. Raises RoleFailedError on time-out or failure."""
+        try:
+            status = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise RoleFailedError(f"{self.name} did not finish within {seconds:.0f} s\n{self.tail()}") from None
+        if status != 0:
+            raise RoleFailedError(f"{self.name} ended with status {status}\n{self.tail()}")
+        return status
+
+    def stop(self) -> None:
+        """SIGTERM, then SIGKILL after STOP_WITHIN_SECONDS."""
+        if self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(STOP_WITHIN_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+
+    def get(self, path: str, port: int | None = None) -> str | None:
+        """Body of a probe when it answers 200, else None."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port or self.ops_port}{path}", timeout=5) as answer:
+                return str(answer.read().decode())
+        except (urllib.error.URLError, OSError):
+            return None
+
+    def tail(self, lines: int = 5) -> str:
+        """The last lines of the log, for a message."""
+        return "\n".join(f"  {line}" for line in self.log_path.read_text(errors="replace").splitlines()[-lines:])
+
+    def last_record(self, message: str) -> dict[str, object] | None:
+        """The newest JSON log record with that message, or None."""
+        for line in reversed(self.log_path.read_text(errors="replace").splitlines()):
+            if line.startswith("{") and f'"{message}"' in line:
+                record: dict[str, object] = json.loads(line)
+                return record
+        return None

@@ -1,0 +1,156 @@
+"""Role `sink`: wiring, probes, and a clear last word."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import sys
+import threading
+from typing import Final
+
+import psycopg
+from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+from prometheus_client import REGISTRY, CollectorRegistry
+
+from services.bus.clients import client_config, group_consumer_config, producer_config
+from services.ops.clock import Clock, SystemClock
+from services.ops.health import Heartbeat, OpsServer
+from services.ops.lifecycle import stop_on_signals
+from services.settings import Settings
+from services.sink.dead_letters import DeadLetters
+from services.sink.inventory import Inventory
+from services.sink.ladder import Observe
+from services.sink.loop import Sink
+from services.sink.membership import Membership
+from services.sink.metrics import SinkMetrics
+from services.sink.rows import RowMapper
+from services.sink.sqlstate import Kind, classify
+from services.sink.validate import TimeLimits
+from services.sink.writer import Writer, connect
+
+log = logging.getLogger("sink")
+
+CLIENT_ID: Final = "gpumon-sink"
+HEARTBEAT_LIMIT: Final = 60.0
+"""Seconds without a turn of the loop after which /livez fails. The longest honest one: two Kafka requests of 10 s each,
+and 25 s for batches in flight in a rebalance."""
+SWITCH_INTERVAL: Final = 0.0005
+"""Seconds until the decoding thread lets the writer's have the interpreter. The default of 5 ms would be added to each
+answer of the database, five times a batch of 20 ms."""
+GC_THRESHOLD: Final = 100_000
+"""Objects until a collection. A batch makes some 10,000 that live until it is committed and are never in a cycle; at
+the default of 700 the collector looked at them again and again: 0.4 us a row."""
+
+
+_SCHEMA_ERRORS: Final = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedColumn,
+)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """All settings come from the environment."""
+    parser.description = (
+        "Read events from Kafka and write them into TimescaleDB: nothing lost, nothing twice. "
+        "Settings: KAFKA_BOOTSTRAP, KAFKA_TOPIC, KAFKA_GROUP, TIMESCALE_DSN or PG*, BATCH_SIZE, BATCH_TIMEOUT, "
+        "MAX_AGE, MAX_FUTURE, OPS_PORT."
+    )
+
+
+def run(args: argparse.Namespace, settings: Settings) -> int:  # noqa: ARG001 - every role is called alike
+    """0 after SIGTERM, 1 when a person must look."""
+    stop = stop_on_signals()
+    try:
+        serve(settings, stop)
+    except psycopg.Error as error:
+        sys.stderr.write(f"gpumon sink: {_explain(error)}\n")
+        return 1
+    except KafkaException as error:
+        sys.stderr.write(f"gpumon sink: Kafka: {error.args[0].str()}\n")
+        return 1
+    return 0
+
+
+def serve(
+    settings: Settings,
+    stop: threading.Event,
+    *,
+    observe: Observe = lambda _point: None,
+    registry: CollectorRegistry = REGISTRY,
+    clock: Clock | None = None,
+) -> None:
+    """Run one sink until `stop`. Raises psycopg.Error, KafkaException."""
+    tune_interpreter()
+    clock = clock or SystemClock()
+    metrics = SinkMetrics(registry)
+    letters = DeadLetters(
+        Producer(producer_config(settings, CLIENT_ID)), settings.kafka_topic_invalid, settings.kafka_delivery_timeout
+    )
+    writer = Writer(
+        connect=lambda: connect(settings.dsn),
+        group=settings.kafka_group,
+        letters=letters,
+        metrics=metrics,
+        clock=clock,
+        stop=stop,
+        observe=observe,
+    )
+    consumer = Consumer(group_consumer_config(settings, CLIENT_ID))
+    membership = Membership(
+        consumer=consumer,
+        admin=AdminClient(client_config(settings, CLIENT_ID)),
+        topics=[settings.kafka_topic, settings.kafka_topic_events],
+        group=settings.kafka_group,
+        writer=writer,
+        metrics=metrics,
+        clock=clock,
+    )
+    heartbeat = Heartbeat(HEARTBEAT_LIMIT, clock)
+    inventory = Inventory()
+    sink = Sink(
+        consumer=consumer,
+        membership=membership,
+        writer=writer,
+        inventory=inventory,
+        mapper=RowMapper(inventory, TimeLimits(settings.max_age, settings.max_future)),
+        metrics=metrics,
+        heartbeat=heartbeat,
+        clock=clock,
+        stop=stop,
+        events_topic=settings.kafka_topic_events,
+        batch_size=settings.batch_size,
+        batch_timeout=settings.batch_timeout,
+        observe=observe,
+    )
+
+    def ready() -> str | None:
+        return membership.problem() or writer.problem
+
+    try:
+        with OpsServer(settings.ops_host, settings.ops_port, live=heartbeat.problem, ready=ready, registry=registry):
+            sink.run()
+    finally:
+        stop.set()  # the writer must not go on repeating for a loop that is gone
+        writer.close()
+    log.info("stopped")
+
+
+def tune_interpreter() -> None:
+    """Once per process, before the first message."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD, 20, 20)
+
+
+def _explain(error: psycopg.Error) -> str:
+    text = str(error).strip().partition("\n")[0]
+    if isinstance(error, _SCHEMA_ERRORS):
+        return f"the database schema does not fit ({text}): run `gpumon migrate`"
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return f"{text}: the sink needs the role of the writer"
+    kind = classify(error)
+    return f"the database refused: {text} (SQLSTATE {error.sqlstate}, {kind.value})" if kind is Kind.FATAL else text

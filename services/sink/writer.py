@@ -1,0 +1,245 @@
+"""The writer: one thread, one connection, one batch after the other.
+
+The main loop hands batches over and decodes the next while this thread waits for the server. All access to the database
+goes through it, and all of it is repeated without end while the database cannot (services.sink.sqlstate); only a stop
+ends the repeating, and then the batch stays in Kafka.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Final, TypeVar
+
+import psycopg
+
+from services.ops.clock import Clock
+from services.sink import happenings, ladder, offsets
+from services.sink.backoff import Backoff
+from services.sink.batch import Refused, Sealed
+from services.sink.dead_letters import DeadLetters, LettersNotAcknowledgedError, letter
+from services.sink.ladder import GpuMetricsTable, Observe, Outcome, Rung
+from services.sink.latest import Latest
+from services.sink.metrics import SinkMetrics
+from services.sink.sqlstate import Kind, classify, label
+from services.sink.validate import Invalid, Reason
+
+log = logging.getLogger("sink")
+
+CONNECT_TIMEOUT: Final = 5
+"""Seconds."""
+DEAD_PEER_MILLISECONDS: Final = 15_000
+"""A server that vanished without a word (power, network) is noticed after this long, not after 15 minutes."""
+LETTERS: Final = "kafka"
+"""Label of retries whose cause is not the database but dead letters that Kafka did not take."""
+
+_T = TypeVar("_T")
+
+
+class GivenUpError(Exception):
+    """The sink is stopping and the database cannot: what was not written stays in Kafka and is read again."""
+
+
+def connect(dsn: str) -> psycopg.Connection:
+    """A connection that notices a dead peer. Raises psycopg.Error."""
+    return psycopg.connect(
+        dsn,
+        autocommit=True,
+        connect_timeout=CONNECT_TIMEOUT,
+        application_name="gpumon-sink",
+        keepalives_idle=10,
+        tcp_user_timeout=DEAD_PEER_MILLISECONDS,
+    )
+
+
+class Writer:
+    """`write` and `run` return at once; jobs are done in the order given."""
+
+    def __init__(
+        self,
+        *,
+        connect: Callable[[], psycopg.Connection],
+        group: str,
+        letters: DeadLetters,
+        metrics: SinkMetrics,
+        clock: Clock,
+        stop: threading.Event,
+        observe: Observe,
+    ) -> None:
+        self._connect = connect
+        self._connection: psycopg.Connection | None = None
+        self._group = group
+        self._letters = letters
+        self._metrics = metrics
+        self._clock = clock
+        self._stop = stop
+        self._observe = observe
+        self._latest = Latest()
+        self._reading_again = False
+        self._executor = ThreadPoolExecutor(1, "writer")
+        self.problem: str | None = "the database was not asked yet"
+        """None while the last access succeeded, else what is wrong."""
+
+    def write(self, sealed: Sealed) -> Future[Outcome]:
+        """The future raises Fenced, GivenUpError, or what a person must look at."""
+        return self._executor.submit(self._write, sealed)
+
+    def run(self, job: Callable[[psycopg.Connection], _T]) -> Future[_T]:
+        """Any other access to the database: repeated on transient errors, so it must be repeatable."""
+        return self._executor.submit(self._until_done, job)
+
+    def flush_latest(self) -> Future[None]:
+        """Write what gpu_latest does not know yet."""
+        return self.run(self._flush_latest)
+
+    def close(self) -> None:
+        """After all futures are done."""
+        self._executor.shutdown()
+        if self._connection is not None:
+            self._connection.close()
+
+    # In the writer's thread from here on.
+
+    def _until_done(self, attempt: Callable[[psycopg.Connection], _T]) -> _T:
+        backoff = Backoff()
+        while True:
+            try:
+                result = attempt(self._connected())
+            except psycopg.Error as error:
+                if classify(error) is not Kind.TRANSIENT:
+                    raise
+                self._failed(label(error), error)
+            except LettersNotAcknowledgedError as error:
+                self._failed(LETTERS, error)
+            else:
+                self._succeeded()
+                return result
+            if self._stop.wait(backoff.next()):
+                raise GivenUpError(self.problem)
+
+    def _connected(self) -> psycopg.Connection:
+        if self._connection is not None and self._connection.closed:
+            self._connection = None
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
+
+    def _failed(self, state: str, error: Exception) -> None:
+        text = str(error).strip().partition("\n")[0]
+        if self.problem is None:
+            log.warning("writing is interrupted, will be repeated: %s", text, extra={"sqlstate": state})
+        self.problem = text
+        self._metrics.retries.labels(state).inc()
+        self._metrics.database_up.set(0)
+
+    def _succeeded(self) -> None:
+        if self.problem is not None:
+            log.info("the database takes writes")
+        self.problem = None
+        self._metrics.database_up.set(1)
+
+    def _write(self, sealed: Sealed) -> Outcome:
+        rung = Rung.STAGED if self._reading_again else Rung.DIRECT
+
+        def attempt(connection: psycopg.Connection) -> Outcome:
+            nonlocal rung
+            while True:
+                try:
+                    return self._transaction(connection, sealed, rung)
+                except psycopg.Error as error:
+                    rung = climb(rung, error)
+
+        outcome = self._until_done(attempt)
+        self._observe("after_db_commit")
+        # While rows turn out to be there already, more of them follow: do not copy each batch twice.
+        self._reading_again = outcome.duplicates > 0
+        self._report(sealed, outcome)
+        return outcome
+
+    def _transaction(self, connection: psycopg.Connection, sealed: Sealed, rung: Rung) -> Outcome:
+        table = GpuMetricsTable(connection)
+        started = self._clock.monotonic()
+        with connection.transaction():
+            offsets.advance(connection, self._group, sealed.spans)
+            outcome = ladder.insert(table, rung, sealed.rows, sealed.copy, self._observe)
+            bad_events = self._insert_events(connection, table, sealed, rung)
+            refused = sealed.batch.refused + _refused_rows(sealed, outcome) + bad_events
+            latest = _latest_written(sealed, outcome)
+            write_latest = self._latest.due(started, latest)
+            if write_latest:
+                self._latest.write(connection, latest)
+            if refused:
+                now = self._clock.time()
+                self._letters.publish([letter(item, now) for item in refused], sealed.letters_acknowledged)
+            copied = self._clock.monotonic()
+            self._observe("before_commit")
+        committed = self._clock.monotonic()
+        self._latest.committed(latest, committed if write_latest else None)
+        self._metrics.copy_seconds.observe(copied - started)
+        self._metrics.commit_seconds.observe(committed - copied)
+        for item in refused:
+            self._metrics.dead_letters.labels(item.verdict.reason).inc()
+        return outcome
+
+    def _insert_events(
+        self, connection: psycopg.Connection, table: GpuMetricsTable, sealed: Sealed, rung: Rung
+    ) -> list[Refused]:
+        """GPU events of the batch; on the last rung the bad ones are found and returned."""
+        batch = sealed.batch
+        if not batch.events:
+            return []
+        if rung is not Rung.BISECTED:
+            self._metrics.gpu_events.inc(happenings.insert(connection, batch.events))
+            return []
+        results = ladder.isolate(
+            table, batch.events, lambda part: happenings.insert(connection, list(part)), self._observe
+        )
+        bad = [(position, error) for position, error in results if isinstance(error, psycopg.Error)]
+        return [Refused(batch.event_sources[position], _verdict(error)) for position, error in bad]
+
+    def _flush_latest(self, connection: psycopg.Connection) -> None:
+        if self._latest.pending:
+            with connection.transaction():
+                self._latest.write(connection, {})
+            self._latest.committed({}, self._clock.monotonic())
+
+    def _report(self, sealed: Sealed, outcome: Outcome) -> None:
+        metrics = self._metrics
+        now = self._clock.time()
+        metrics.committed(now, sealed.times)
+        metrics.batches.labels(outcome.rung).inc()
+        metrics.rows_inserted.inc(outcome.inserted)
+        metrics.rows_duplicate.inc(outcome.duplicates)
+        metrics.batch_rows.observe(len(sealed.rows))
+        metrics.batch_bytes.observe(len(sealed.copy))
+        metrics.batch_age.observe(self._clock.monotonic() - sealed.batch.opened)
+
+
+def climb(rung: Rung, error: psycopg.Error) -> Rung:
+    """The rung to try after `error` on `rung`. Raises the error where no rung deals with it."""
+    kind = classify(error)
+    if kind is Kind.DUPLICATE and rung is Rung.DIRECT:
+        return Rung.STAGED
+    if kind is Kind.DATA and rung is not Rung.BISECTED:
+        return Rung.BISECTED
+    raise error
+
+
+def _refused_rows(sealed: Sealed, outcome: Outcome) -> list[Refused]:
+    return [Refused(sealed.batch.sources[position], _verdict(error)) for position, error in outcome.bad]
+
+
+def _verdict(error: psycopg.Error) -> Invalid:
+    text = str(error).strip().partition("\n")[0]
+    return Invalid(Reason.DATABASE, text, cause=type(error).__name__, sqlstate=error.sqlstate or "")
+
+
+def _latest_written(sealed: Sealed, outcome: Outcome) -> dict[int, int]:
+    """gpu_id -> newest time of the rows that are in the table now."""
+    if not outcome.bad:
+        return sealed.latest
+    bad = {position for position, _ in outcome.bad}
+    good = [row for position, row in enumerate(sealed.rows) if position not in bad]
+    return {row[1]: row[0] for row in sorted(good, key=lambda row: int(row[0]))}

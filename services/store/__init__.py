@@ -1,0 +1,1 @@
+"""The database: connecting, the schema and its policies, and emptying it."""

@@ -1,0 +1,66 @@
+"""Pipelines for the fault matrix: real Kafka, a TimescaleDB, and our roles as separate processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.embedded.timescale import EmbeddedTimescale, EmbeddedTimescaleError, require_node
+from tests.faults.harness import Pipeline
+from tests.support.kafka_server import KafkaServer
+from tests.support.prerequisites import missing
+from tests.support.processes import free_port
+
+MakePipeline = Callable[..., Pipeline]
+
+
+@pytest.fixture
+def make_pipeline(tmp_path: Path) -> Iterator[MakePipeline]:
+    """`make_pipeline(bootstrap, dsn, ...)`: prepared, its exporter answering; gone at the end of the test."""
+    made: list[Pipeline] = []
+
+    def make(bootstrap: str, dsn: str, **options: Any) -> Pipeline:
+        directory = tmp_path / f"pipeline-{len(made)}"
+        directory.mkdir()
+        pipeline = Pipeline(directory, bootstrap, dsn, **options)
+        made.append(pipeline)
+        pipeline.exporter.__enter__()
+        pipeline.prepare()
+        return pipeline
+
+    yield make
+    for pipeline in made:
+        pipeline.close()
+
+
+@pytest.fixture
+def own_timescale(tmp_path: Path) -> Iterator[EmbeddedTimescale]:
+    """An embedded TimescaleDB of the test's own on a directory and a port that stay: it may be killed and started."""
+    try:
+        require_node()
+    except EmbeddedTimescaleError as error:
+        missing("timescale", str(error))
+    server = EmbeddedTimescale(tmp_path / "pgdata", port=free_port())
+    with server:
+        yield server
+
+
+@pytest.fixture
+def short_group_kafka(tmp_path: Path) -> Iterator[KafkaServer]:
+    """A real Kafka of the test's own that misses a dead group member after three seconds instead of 45."""
+    from tests.conftest import _kafka_server
+
+    server = _kafka_server(tmp_path / "kafka")
+    with server._properties.open("a", encoding="utf-8") as properties:
+        properties.write(
+            "group.min.session.timeout.ms=1000\n"
+            "group.consumer.min.session.timeout.ms=1000\n"
+            "group.consumer.session.timeout.ms=3000\n"
+            "group.consumer.min.heartbeat.interval.ms=500\n"
+            "group.consumer.heartbeat.interval.ms=500\n"
+        )
+    with server:
+        yield server
