@@ -44,9 +44,44 @@ setting() {
   printf '%s' "${value:-$2}"
 }
 
+# `docker ps` of this project's containers: extra arguments choose and format.
+containers() {
+  docker ps -a --filter "label=com.docker.compose.project=$(setting COMPOSE_PROJECT_NAME docker)" "$@"
+}
+
+# compose says which container failed, not why: the last words of the steps that had to complete.
+last_words() {
+  local service
+  for service in topics migrate roles; do
+    containers --filter "label=com.docker.compose.service=$service" --format '{{.ID}} {{.Status}}' |
+      while read -r id status; do
+        case $status in
+          "Exited (0)"* | Up* | Created*) ;;
+          *) printf '\n%s failed:\n%s\n' "$service" "$(docker logs --tail 5 "$id" 2>&1)" >&2 ;;
+        esac
+      done
+  done
+}
+
+# Until no container is starting any more, two minutes at most. Exit 1 where one is not healthy then.
+settle() {
+  local states
+  for _ in $(seq 120); do
+    states=$(containers --format '{{.Names}}: {{.Status}}')
+    [[ $states == *"health: starting"* ]] || break
+    sleep 1
+  done
+  if [[ $states == *starting* || $states == *unhealthy* || $states == *Restarting* ]]; then
+    printf 'not healthy:\n%s\n' "$(grep -E 'starting|unhealthy|Restarting' <<<"$states")" \
+      "The reason is in: make logs ARGS=<service>" >&2
+    return 1
+  fi
+}
+
 up() {
   "${compose[@]}" build topics # every role is the same image: build it once
-  "${compose[@]}" up -d --remove-orphans "$@"
+  "${compose[@]}" up -d --remove-orphans "$@" || { last_words && return 1; }
+  settle
   "${compose[@]}" ps
   cat <<TEXT
 

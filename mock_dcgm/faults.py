@@ -41,7 +41,7 @@ class Kind(StrEnum):
 
 MEANING: Final = MappingProxyType(
     {
-        Kind.THERMAL_RUNAWAY: "heats by 0.5 C/s until `value` C (default: slowdown + 2); at shutdown the GPU is lost",
+        Kind.THERMAL_RUNAWAY: "0.5 C/s up to `value` C (default: between slowdown and shutdown); lost at shutdown",
         Kind.FAN_FAILURE: "chassis fans fail: heat-sink resistance times `value` (default 2.5)",
         Kind.ECC_STORM: "`value` single-bit errors per second (default 5)",
         Kind.DBE: "once: `value` double-bit errors (default 1), XID 48, a row to remap or a page to retire",
@@ -140,7 +140,8 @@ class Targets:
     hosts: Sequence[str]
     indices: Sequence[int]
     uuids: Sequence[str]
-    slowdown_temp: Floats
+    critical_temp: Floats
+    """Half way from slowdown to shutdown, C."""
     power_limit_min: Floats
     row_remapping: Bools
 
@@ -189,7 +190,7 @@ class FaultBook:
         self._last_id += 1
         hosts = frozenset(self.targets.hosts[i] for i in rows)
         fault = Fault(self._last_id, spec, now + spec.start, rows, hosts)
-        self._faults = {**self._faults, fault.id: fault}  # a new dict: another thread may be looking at the old one
+        self._faults[fault.id] = fault
         return fault
 
     def clear(self, fault_id: int | None = None) -> list[Fault]:
@@ -235,7 +236,7 @@ class FaultBook:
         rows = fault.gpus
         match fault.spec.kind:
             case Kind.THERMAL_RUNAWAY:
-                to.runaway_target[rows] = _value(fault, self.targets.slowdown_temp[rows] + 2.0)
+                to.runaway_target[rows] = _value(fault, self.targets.critical_temp[rows])
             case Kind.FAN_FAILURE:
                 to.sink_factor[rows] *= _value(fault, 2.5)
             case Kind.STUCK_POWER_CAP:

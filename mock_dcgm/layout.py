@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mock_dcgm.fleet import Fleet, Gpu, Host, Instance
-from mock_dcgm.models import mig_slices
+from mock_dcgm.models import mig_memory, mig_slices
 from services.contract.catalogue import METRICS, Metric, Unit
 
 Ints = npt.NDArray[np.int64]
@@ -53,6 +53,8 @@ class Layout:
     """U: GPU of each unit."""
     unit_share: Floats
     """U: share of its GPU's compute, 1 without MIG."""
+    unit_memory: Floats
+    """U: share of its GPU's framebuffer, 1 without MIG."""
     unit_profiles: tuple[str, ...]
     hosts: Mapping[str, slice]
     """The entities of each host: they stand together."""
@@ -66,9 +68,10 @@ class Layout:
 def lay_out(fleet: Fleet) -> Layout:
     """Number everything, host by host, GPU by GPU, each GPU before its instances."""
     entities: list[Entity] = []
+    gpus = fleet.gpus
     entity_gpus: list[int] = []
     gpu_hosts: list[int] = []
-    units: list[tuple[int, float, str]] = []  # GPU, share, profile
+    units: list[tuple[int, float, float]] = []  # GPU, share of compute, share of memory
     instances: list[tuple[int, int]] = []  # entity, unit
     hosts = {}
     for host_number, host in enumerate(fleet.hosts):
@@ -79,11 +82,12 @@ def lay_out(fleet: Fleet) -> Layout:
             for instance in (None, *gpu.instances):
                 if instance is not None:
                     instances.append((len(entities), len(units)))
-                    units.append((here, mig_slices(instance.profile) / 7, gpu.profile))
+                    memory = mig_memory(gpu.model, instance.profile) / gpu.model.memory_total
+                    units.append((here, mig_slices(instance.profile) / 7, memory))
                 entities.append(Entity(host, gpu, instance))
                 entity_gpus.append(here)
             if not gpu.instances:
-                units.append((here, 1.0, gpu.profile))
+                units.append((here, 1.0, 1.0))
         hosts[host.name] = slice(first, len(entities))
     rows = np.array(instances, dtype=np.int64).reshape(-1, 2)
     return Layout(
@@ -94,7 +98,8 @@ def lay_out(fleet: Fleet) -> Layout:
         gpu_hosts=np.array(gpu_hosts, dtype=np.int64),
         unit_gpus=np.array([gpu for gpu, _, _ in units], dtype=np.int64),
         unit_share=np.array([share for _, share, _ in units]),
-        unit_profiles=tuple(profile for _, _, profile in units),
+        unit_memory=np.array([memory for _, _, memory in units]),
+        unit_profiles=tuple(gpus[gpu].profile for gpu, _, _ in units),
         hosts=MappingProxyType(hosts),
     )
 

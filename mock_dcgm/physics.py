@@ -27,7 +27,8 @@ GPU_IDLE, SW_POWER_CAP, HW_SLOWDOWN, SW_THERMAL, HW_THERMAL = 0x1, 0x4, 0x8, 0x2
 
 _CLOCK_STEP = 15.0  # MHz; NVIDIA's clock tables go in steps of 15 (1,980, 1,965, ...)
 _CLOCK_FLOOR = 0.15  # share of the maximum no cap goes below; a T4 at its cap runs at 0.42 on a real board
-_SOFT_SLOPE = 0.10  # clock share taken per C above the operating maximum
+_SOFT_GAIN = 0.005  # clock share taken per second and C above the operating maximum: settles in a minute, no hunting
+_RECOVERY = 0.01  # clock share given back per second at most
 _HARD_CLOCK = 0.25  # clock share left by hardware slowdown; NVIDIA halves to quarters
 _RUNAWAY_RATE = 0.5  # C per second; from 60 C to slowdown in a minute, which an interval of 10 s resolves
 _INTAKE = 20.0  # C, mean intake air; with the spreads below the idle A100 stands at 25 to 36 C as Kalos' do
@@ -83,6 +84,8 @@ class State:
     """C."""
     runaway: Floats
     """C that a fault adds."""
+    thermal_share: Floats
+    """Share of the maximum clock that temperature allows."""
     sm_clock: Floats
     mem_clock: Floats
     reasons: Ints
@@ -127,7 +130,7 @@ class Physics:
         limits, idle = self.limits, np.round(self._idle, 3)
         return State(
             power=idle, die_rise=self._die * idle, sink=self._intake + self._sink * idle, runaway=np.zeros(size),
-            sm_clock=limits.sm_clock_idle.copy(), mem_clock=limits.mem_clock_idle.copy(),
+            thermal_share=np.ones(size), sm_clock=limits.sm_clock_idle.copy(), mem_clock=limits.mem_clock_idle.copy(),
             reasons=np.full(size, GPU_IDLE), memory=np.zeros(size), energy=np.zeros(size),
             power_violation=np.zeros(size), thermal_violation=np.zeros(size), low_util_violation=np.zeros(size),
             power_limit=limits.power_limit.copy(),
@@ -138,6 +141,7 @@ class Physics:
         state, limits = self.state, self.limits
         cap = limits.power_limit if effects is None else np.minimum(limits.power_limit, effects.power_cap)
         state.power_limit = np.maximum(cap, 0.0)
+        self._limit_by_heat(dt)
         self._choose_clock(activity)
         self._draw_power(activity)
         self._warm(effects, dt)
@@ -148,17 +152,23 @@ class Physics:
         state.mem_clock = np.where(awake, limits.mem_clock_max, limits.mem_clock_idle)
         self._count(dt)
 
+    def _limit_by_heat(self, dt: float) -> None:
+        """Software takes clock away bit by bit above the operating maximum, hardware at once above slowdown."""
+        state, limits = self.state, self.limits
+        excess = state.temperature - limits.max_operating_temp
+        change = np.minimum(-_SOFT_GAIN * excess, _RECOVERY) * dt
+        share = np.clip(state.thermal_share + change, _HARD_CLOCK, 1.0)
+        state.thermal_share = np.where(state.temperature >= limits.slowdown_temp, _HARD_CLOCK, share)
+
     def _choose_clock(self, activity: Activity) -> None:
         """The clock the caps leave, and the reasons for it."""
         state, limits = self.state, self.limits
-        temperature = state.temperature
         static = self._static(activity)
         work = (limits.power_peak - limits.power_context) * activity.heat
         room = np.maximum(state.power_limit - static, 0.0)
         by_power = np.sqrt(np.divide(room, work, out=np.ones_like(room), where=work > room))
-        by_heat = np.clip(1.0 - _SOFT_SLOPE * (temperature - limits.max_operating_temp), _HARD_CLOCK, 1.0)
-        hard = temperature >= limits.slowdown_temp
-        by_heat = np.where(hard, _HARD_CLOCK, by_heat)
+        by_heat = state.thermal_share
+        hard = state.temperature >= limits.slowdown_temp
         share = np.maximum(np.minimum(by_power, by_heat), _CLOCK_FLOOR)
         awake = activity.awake > 0.0
         full = share >= 1.0
@@ -193,7 +203,9 @@ class Physics:
             return
         goal = np.full_like(state.runaway, np.nan) if effects is None else effects.runaway_target
         short = np.where(np.isnan(goal), -np.inf, goal - state.temperature)
-        move = np.clip(short, -_RUNAWAY_RATE * dt, _RUNAWAY_RATE * dt)
+        # While the clocks still have room to fall, the heat does not give way: the throttling has to.
+        least = np.where(np.isnan(goal) | (state.thermal_share <= _HARD_CLOCK), -_RUNAWAY_RATE * dt, 0.0)
+        move = np.clip(short, least, _RUNAWAY_RATE * dt)
         state.runaway = np.maximum(state.runaway + move, 0.0)
 
     def _count(self, dt: float) -> None:

@@ -33,6 +33,9 @@ __all__ = ["add_arguments", "run", "write_targets"]
 
 log = logging.getLogger("mock")
 
+_FAREWELL = 1.0
+"""Seconds open requests get at shutdown: a hanging exporter (a fault) would otherwise hold the process."""
+
 
 class StartError(Exception):
     """The mock cannot begin to serve; the message says what to do."""
@@ -78,13 +81,16 @@ def _serve(service: Coroutine[None, None, None]) -> int:
 async def _simulate(plan: Plan, settings: Settings, exporter: Exporter, clock: Clock) -> None:
     heartbeat = Heartbeat(limit=max(30.0, 3 * plan.interval), clock=clock)
     fleet = exporter.simulator.fleet
-    runner = web.AppRunner(Site(exporter).application(), access_log=None)
+    runner = web.AppRunner(Site(exporter).application(), access_log=None, shutdown_timeout=_FAREWELL)
     bound = await _listen(runner, plan, [host.name for host in fleet.hosts])
-    with _ops_server(settings, heartbeat, exporter):
-        facts = {"gpus": len(fleet.gpus), "hosts": len(fleet.hosts), "seed": fleet.seed}
-        log.info("mock DCGM", extra={"url": f"http://{plan.host}:{bound}/metrics", **facts})
-        updating = keep_updating(exporter, plan.interval, plan.speed, clock, heartbeat)
-        await _until_stopped(runner, asyncio.create_task(updating))
+    try:
+        with _ops_server(settings, heartbeat, exporter):
+            facts = {"gpus": len(fleet.gpus), "hosts": len(fleet.hosts), "seed": fleet.seed}
+            log.info("mock DCGM", extra={"url": f"http://{plan.host}:{bound}/metrics", **facts})
+            updating = keep_updating(exporter, plan.interval, plan.speed, clock, heartbeat)
+            await _until_stopped(asyncio.create_task(updating))
+    finally:
+        await runner.cleanup()
 
 
 def _ops_server(settings: Settings, heartbeat: Heartbeat, exporter: Exporter) -> OpsServer:
@@ -96,10 +102,13 @@ def _ops_server(settings: Settings, heartbeat: Heartbeat, exporter: Exporter) ->
 
 
 async def _replay(plan: Plan, recordings: replay.Recordings) -> None:
-    runner = web.AppRunner(replay.application(recordings), access_log=None)
+    runner = web.AppRunner(replay.application(recordings), access_log=None, shutdown_timeout=_FAREWELL)
     bound = await _listen(runner, plan, recordings.names())
     log.info("replay", extra={"url": f"http://{plan.host}:{bound}/metrics", "recordings": len(recordings.names())})
-    await _until_stopped(runner, None)
+    try:
+        await _until_stopped(None)
+    finally:
+        await runner.cleanup()
 
 
 async def _listen(runner: web.AppRunner, plan: Plan, names: list[str]) -> int:
@@ -126,17 +135,14 @@ def _cannot_listen(host: str, port: int, setting: str, error: OSError) -> StartE
     return StartError(f"cannot listen on {host}:{port}: {error.strerror}")
 
 
-async def _until_stopped(runner: web.AppRunner, task: asyncio.Task[None] | None) -> None:
+async def _until_stopped(task: asyncio.Task[None] | None) -> None:
     """Until SIGTERM or SIGINT, or until `task` fails: then its error comes out."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     waiting = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({waiting, *([task] if task else [])}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-        await runner.cleanup()
+    await asyncio.wait({waiting, *([task] if task else [])}, return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
     if task is not None and task.done():
         task.result()
 

@@ -82,13 +82,14 @@ class Simulator:
         self._snapshot = self._read(None)
 
     def _targets(self) -> Targets:
+        limits = self._physics.limits
         entities = [e for e in self.layout.entities if e.instance is None]
         return Targets(
             hosts=[e.host.name for e in entities],
             indices=[e.gpu.index for e in entities],
             uuids=[e.gpu.uuid for e in entities],
-            slowdown_temp=self._physics.limits.slowdown_temp,
-            power_limit_min=self._physics.limits.power_limit_min,
+            critical_temp=(limits.slowdown_temp + limits.shutdown_temp) / 2,
+            power_limit_min=limits.power_limit_min,
             row_remapping=np.array([e.gpu.model.row_remapping for e in entities]),
         )
 
@@ -131,11 +132,12 @@ class Simulator:
             return units
         here = np.where(self._lost, 0.0, 1.0)
 
-        def summed(values: Floats) -> Floats:
-            parts = np.bincount(layout.unit_gpus, values * layout.unit_share, len(here))
+        def summed(name: str) -> Floats:
+            share = layout.unit_memory if name == "memory" else layout.unit_share
+            parts = np.bincount(layout.unit_gpus, getattr(units, name) * share, len(here))
             return here * parts.astype(np.float64)
 
-        return Activity(*(summed(getattr(units, f.name)) for f in fields(Activity)))
+        return Activity(*(summed(f.name) for f in fields(Activity)))
 
     def _lose(self, effects: Effects | None) -> None:
         """GPUs that fall off the bus, and those that come back (their driver has been loaded anew)."""
@@ -181,7 +183,7 @@ class Simulator:
     def _instance_values(self) -> dict[str, Column]:
         units = self.layout.instance_units
         activity = Activity(*(getattr(self._unit_activity, f.name)[units] for f in fields(Activity)))
-        used = np.rint(activity.memory * self._instance_memory * 0.97).astype(np.int64)  # 3 % is the driver's
+        used = np.rint(activity.memory * self._instance_memory).astype(np.int64)
         return {
             **work_ratios(activity),
             "fb_total": self._instance_memory,

@@ -12,9 +12,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from psycopg.conninfo import make_conninfo
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+_BROKER = re.compile(r"([A-Z_]+://)?([^\s:/\[\]]+|\[[0-9a-fA-F:.]+\]):\d{1,5}")
+
+
+def _brokers(value: str) -> str:
+    """librdkafka takes anything and looks it up for ever; we refuse at start."""
+    if not all(_BROKER.fullmatch(broker.strip()) for broker in value.split(",")):
+        raise ValueError("brokers are `host:port`, comma-separated, for example kafka-1:9092,kafka-2:9092")
+    return value
+
+
+Brokers = Annotated[str, AfterValidator(_brokers)]
 Seconds = Annotated[float, Field(gt=0)]
 Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 Interval = Annotated[str, Field(pattern=r"^\s*\d+\s*(minute|hour|day|week)s?\s*$")]
@@ -72,7 +83,7 @@ class Settings(BaseSettings):
     """Bound of the spool on disk. Full: new scrapes are refused and counted, what is spooled is kept."""
 
     # Kafka
-    kafka_bootstrap: str = "127.0.0.1:9092"
+    kafka_bootstrap: Brokers = "127.0.0.1:9092"
     kafka_topic: Topic = "gpu-metrics-raw"
     kafka_topic_invalid: Topic = "gpu-metrics-invalid"
     kafka_topic_events: Topic = "gpu-events"

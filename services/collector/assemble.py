@@ -37,43 +37,40 @@ _PROPERTIES: Final = tuple(m.column for m in PROPERTIES)
 class Roster:
     """The GPUs and instances of a scrape: its rows."""
 
-    def __init__(self, known: list[Group], groups: list[Group], place: Place, old: Roster | None) -> None:
-        self.known, self.groups = known, groups
-        self._memory = {} if old is None else old.contexts
-        series = _by_key(groups)
-        spoken = set(chain.from_iterable(group.owners for group in known))
-        self.keys: list[Key] = list(series)
-        self.contexts: dict[tuple[Meaning, ...], Context] = {}
-        self.rows: list[Context] = [self._context(tuple(own), spoken, place) for own in series.values()]
+    def __init__(self, known: list[Group], others: list[Group], place: Place, old: Roster | None) -> None:
+        """`known`: the groups of catalogue metrics. `old`: its contexts are reused where a GPU's label sets stayed, so
+        that identity objects are built once and not per scrape."""
+        self.known, self.others = known, others
+        ours, theirs = _by_key(known), _by_key(others)
+        self.keys: list[Key] = list(ours | theirs)
         self.row_of: dict[Key, int] = {key: row for row, key in enumerate(self.keys)}
+        says = [(ours.get(key, ()), theirs.get(key, ())) for key in self.keys]
+        memory: dict[Any, Context] = {} if old is None else old.contexts
+        self.rows = [memory.get(what) or describe(*what, place) for what in says]
+        self.contexts: dict[Any, Context] = dict(zip(says, self.rows, strict=True))
         self.extras = [None if c.labels is None else Extra(labels=c.labels) for c in self.rows]
         self.tenants = [c.tenant for c in self.rows]
         self.gpus = [c.gpu for c in self.rows]
         self._places: dict[Group, tuple[list[int | None], bool]] = {}
-        self._memory = {}
 
-    def _context(self, own: tuple[Meaning, ...], spoken: set[Meaning], place: Place) -> Context:
-        """Contexts are reused while a GPU's label sets stay: identity objects are built once, not per scrape."""
-        key = (*own, *(m for m in own if m in spoken))
-        context = self._memory.get(key) or describe(own, place, spoken)
-        self.contexts[key] = context
-        return context
+    def fits(self, known: list[Group], others: list[Group]) -> bool:
+        return self.known == known and self.others == others
 
     def places(self, group: Group) -> tuple[list[int | None], bool]:
         """The row of each line of a group (None: of no GPU), and whether they are all rows in order."""
-        known = self._places.get(group)
-        if known is None:
+        found = self._places.get(group)
+        if found is None:
             rows = [None if m.key is None else self.row_of[m.key] for m in group.owners]
-            known = self._places[group] = rows, rows == list(range(len(self.keys)))
-        return known
+            found = self._places[group] = rows, rows == list(range(len(self.keys)))
+        return found
 
 
-def _by_key(groups: Iterable[Group]) -> dict[Key, list[Meaning]]:
+def _by_key(groups: Iterable[Group]) -> dict[Key, tuple[Meaning, ...]]:
     """Distinct label sets per GPU, both in order of appearance."""
-    series: defaultdict[Key, list[Meaning]] = defaultdict(list)
+    series: dict[Key, tuple[Meaning, ...]] = {}
     for meaning in dict.fromkeys(chain.from_iterable(group.owners for group in groups)):
         if meaning.key is not None:
-            series[meaning.key].append(meaning)
+            series[meaning.key] = (*series.get(meaning.key, ()), meaning)
     return series
 
 
@@ -90,9 +87,9 @@ class Sheet:
     unknown: list[Part] = field(default_factory=list)
 
     def groups(self) -> tuple[list[Group], list[Group]]:
-        """Distinct groups in order: those of catalogue metrics, and all."""
+        """Distinct groups in order: those of catalogue metrics, and those of others."""
         known = dict.fromkeys(group for parts in self.columns.values() for _, group, _ in parts)
-        return list(known), list(known | dict.fromkeys(group for _, group, _ in self.unknown))
+        return list(known), list(dict.fromkeys(group for _, group, _ in self.unknown))
 
 
 @dataclass(slots=True)
@@ -122,9 +119,8 @@ class Table:
 
 def assemble(sheet: Sheet, place: Place, last: Roster | None) -> Table:
     """Raises ScrapeRefused where a series is there twice."""
-    known, groups = sheet.groups()
-    same = last is not None and last.known == known and last.groups == groups
-    roster = last if last is not None and same else Roster(known, groups, place, last)
+    known, others = sheet.groups()
+    roster = last if last is not None and last.fits(known, others) else Roster(known, others, place, last)
     table = Table(roster, {})
     for name, parts in sheet.columns.items():
         table.columns[name] = _column(table, name, parts)
@@ -172,9 +168,10 @@ def _agreed(table: Table, row: int, column: str, found: list[tuple[str, Meaning,
     value = next(iter(candidates)) if len(candidates) == 1 else None
     if value is None and candidates:
         table.missing.setdefault(row, {})[column] = Missing.FAILED.value
-    if given - {value}:
+    if given - {value}:  # each pod's share is kept, also where it happens to equal the whole
         context, kept = table.roster.rows[row], table.kept.setdefault(row, {})
-        kept.update({n + series_suffix(m, context): v for n, m, v in found if v is not None and v != value})
+        parts = [(n, m, v) for n, m, v in found if v is not None and (v != value or m.tenant is not None)]
+        kept.update({name + series_suffix(meaning, context): part for name, meaning, part in parts})
     return value
 
 

@@ -14,7 +14,6 @@ import logging
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
 from services.collector.batch import Batch
@@ -33,9 +32,9 @@ PROBE_RECORDS: Final = 100
 """Size of a piece of the spool in good times, and after a failure."""
 RETRY_PAUSE: Final = 1.0
 """Seconds after a failed piece; a broker that is away takes the delivery timeout in any case."""
-IDLE_WAIT: Final = 0.25
-BUSY_WAIT: Final = 0.02
-"""Seconds to wait for the next scrape, without and with messages on their way (their reports are due)."""
+PACE: Final = 0.02
+"""Seconds between two turns: as long as the producer's linger. Waking this thread for each scrape would cost the event
+loop a hand-over of the interpreter lock a hundred times a second."""
 
 
 @dataclass(slots=True)
@@ -74,7 +73,7 @@ class Deliverer:
         self._bus = bus
         self._spool = spool
         self._clock = clock or SystemClock()
-        self._inbox: SimpleQueue[Batch] = SimpleQueue()
+        self._inbox: deque[Batch] = deque()
         self._offered = 0
         self._taken = 0
         self._flights: deque[Flight] = deque()
@@ -89,7 +88,7 @@ class Deliverer:
         if self._offered - self._taken > MAX_WAITING:
             return False
         self._offered += len(batch)
-        self._inbox.put(batch)
+        self._inbox.append(batch)
         return True
 
     @property
@@ -101,22 +100,27 @@ class Deliverer:
         """None while Kafka or the spool accepts, else why neither does."""
         return self._refusing
 
-    def step(self, wait: float | None = None) -> None:
-        """One turn; waits up to `wait` seconds for something to do."""
+    @property
+    def flushing(self) -> bool:
+        """A piece of the spool is on its way: the next turn waits for it by itself."""
+        return self._piece is not None
+
+    def step(self) -> None:
+        """One turn. Waits only for a piece of the spool, and for `PACE` seconds at most."""
         behind: list[Batch] = []
-        for batch in self._take(wait):
+        for batch in self._take():
             if self._spool.empty:
                 self._publish(batch)
             else:
                 behind.append(batch)
         self._put_in_spool(behind)
-        self._bus.poll(0)
+        self._bus.poll(PACE if self.flushing else 0)
         self._settle()
         self._flush_spool()
 
     def finish(self, timeout: float) -> None:
         """Stop: give Kafka up to `timeout` seconds for what is on its way; the rest goes to the spool."""
-        self.step(0)
+        self.step()
         deadline = self._clock.monotonic() + timeout
         while (self._flights or self._piece) and (left := deadline - self._clock.monotonic()) > 0:
             self._bus.flush(min(left, 0.5))
@@ -129,19 +133,9 @@ class Deliverer:
 
     # Taking and publishing -----------------------------------------------------------------------------------------
 
-    def _take(self, wait: float | None) -> list[Batch]:
-        """All batches that are waiting; waits for the first one where nothing else is to be watched."""
-        if self._piece is not None and wait is None:
-            self._bus.poll(BUSY_WAIT)
-            wait = 0
-        timeout = (BUSY_WAIT if self._flights else IDLE_WAIT) if wait is None else wait
-        batches: list[Batch] = []
-        try:
-            batches.append(self._inbox.get(timeout=timeout) if timeout else self._inbox.get_nowait())
-            while True:
-                batches.append(self._inbox.get_nowait())
-        except Empty:
-            pass
+    def _take(self) -> list[Batch]:
+        """All batches that are waiting."""
+        batches = [self._inbox.popleft() for _ in range(len(self._inbox))]
         self._taken += sum(map(len, batches))
         return [self._without_giants(batch) for batch in batches]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import lt
 from typing import Any, Final
@@ -144,7 +144,7 @@ def _xid_events(table: Table, before: Column | None, moment: Moment) -> Iterator
 def xid_texts(table: Table) -> dict[int, dict[str, str]]:
     """Row -> `err_code` and `err_msg` of its XID series, where the exporter gives them."""
     texts: dict[int, dict[str, str]] = {}
-    for group in table.roster.groups:
+    for group in table.roster.known:
         for row, meaning in zip(table.roster.places(group)[0], group.owners, strict=True):
             if row is not None and meaning.error is not None:
                 texts[row] = meaning.error
@@ -179,6 +179,9 @@ def _iso(time: dt.datetime | None) -> str | None:
 
 def _align(past: Past, roster: Roster, time: dt.datetime) -> None:
     """Puts the last known values into the order of this scrape's rows."""
+    if past.keys == roster.keys:  # other labels, the same GPUs
+        past.roster = roster
+        return
     rows = {key: row for row, key in enumerate(past.keys)}
     for key in rows.keys() - roster.row_of.keys():
         values = {name: column[rows[key]] for name, column in past.columns.items() if column[rows[key]] is not None}
@@ -197,18 +200,17 @@ def _align(past: Past, roster: Roster, time: dt.datetime) -> None:
 def _remember(past: Past, now: dict[str, Column]) -> None:
     """Last known values: a series that is absent for a while keeps the value it had."""
     nothing: Column = [None] * len(past.keys)
-    for name in (*_COUNTERS, _XID):
-        new = now.get(name, nothing)
-        if None in new:
-            new = _filled(new, past.columns.get(name, nothing))
-        if name == _XID and None in new:
-            # DCGM leaves the series out until the first XID: a GPU seen without one had none, so the first is an event
-            new = _filled(new, [0] * len(new))
-        if new is not nothing:
-            past.columns[name] = new
+    for name in _COUNTERS:
+        if name in now:
+            past.columns[name] = _filled(now[name], past.columns.get(name, nothing))
+    # Exporters may leave the XID series out until there is one: a GPU seen without had none, and its first is an event.
+    xids = _filled(now.get(_XID, nothing), past.columns.get(_XID, nothing))
+    past.columns[_XID] = _filled(xids, [0] * len(xids))
 
 
-def _filled(new: Column, old: Iterable[Any]) -> Column:
+def _filled(new: Column, old: Column) -> Column:
+    if None not in new:
+        return new
     return [last if value is None else value for value, last in zip(new, old, strict=True)]
 
 

@@ -6,7 +6,7 @@ Small pure functions. Everything that depends only on labels is built once per l
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -134,29 +134,24 @@ def _take_tenant(labels: dict[str, str]) -> Tenant | None:
     return Tenant(**given) if given else None
 
 
-def describe(meanings: Iterable[Meaning], place: Place, known: set[Meaning]) -> Context:
-    """One GPU's context from the label sets of its series. The first series that has a field decides it.
+def describe(series: tuple[Meaning, ...], others: tuple[Meaning, ...], place: Place) -> Context:
+    """One GPU's context from its label sets: of catalogue metrics, and of other series.
 
-    Only label sets in `known`, those of catalogue metrics, speak for tenant and labels: other series carry labels
-    that tell series apart (`nvlink`, `clock_event`), which belong to the series' name, not to the GPU.
+    The first label set that has a field decides it. Only catalogue metrics speak for tenant and unknown labels: others
+    carry labels that tell series apart (`nvlink`, `clock_event`), which belong to the series' name, not to the GPU.
     """
     identity: dict[str, Any] = {"hostname": place.hostname}
-    tenants: dict[Tenant, None] = {}
+    for meaning in reversed((*series, *others)):
+        identity |= meaning.identity
+        identity["uuid"] = meaning.key[0] if meaning.key else ""
+    tenants = dict.fromkeys(m.tenant for m in series if m.tenant is not None)
     labels: dict[str, dict[str, None]] = {}
-    given: dict[str, Any] = {}
-    uuid = ""
-    for meaning in meanings:
-        uuid = meaning.key[0] if meaning.key else uuid
-        given = {**meaning.identity, **given}
-        if meaning in known:
-            if meaning.tenant is not None:
-                tenants[meaning.tenant] = None
-            for name, value in meaning.labels.items():
-                labels.setdefault(name, {})[value] = None
+    for name, value in (item for meaning in series for item in meaning.labels.items()):
+        labels.setdefault(name, {})[value] = None
     merged = {name: ", ".join(values) for name, values in labels.items()}
     if len(tenants) > 1:
         merged["tenants"] = ", ".join(map(_tenant_name, tenants))
-    gpu = Gpu(uuid=uuid, **{**identity, **given, **place.location}, labels=place.labels)
+    gpu = Gpu(**(identity | place.location), labels=place.labels)
     return Context(gpu, next(iter(tenants)) if len(tenants) == 1 else None, merged or None)
 
 

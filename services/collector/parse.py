@@ -268,7 +268,7 @@ class _Scan:
         if head is None:
             raise not_a_sample(self._body, pos)
         text = line[head.end() :]
-        group = Group((self._labels(head[2], pos),))
+        group = self._memory.group((self._labels(head[2], pos),))
         return Run(head[1].decode(), group, [text], text, pos)
 
     def _labels(self, inner: bytes | None, pos: int) -> LabelSet:

@@ -77,6 +77,7 @@ async def _serve(
     try:
         ops = OpsServer(settings.ops_host, settings.ops_port, live=service.live, ready=service.ready)
     except OSError as error:
+        await service.discard()
         where = f"OPS_HOST={settings.ops_host} OPS_PORT={settings.ops_port}"
         return _complain(f"{where}: cannot listen there ({error.strerror}); give another port", 1)
     REGISTRY.register(service.metrics)

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from services.collector import state
-from services.collector.deliver import Deliverer
+from services.collector.deliver import PACE, Deliverer
 from services.collector.file_sd import TargetFiles
 from services.collector.host_status import StatusFile, is_local
 from services.collector.metrics import CollectorMetrics
@@ -54,7 +54,7 @@ class DeliveryThread:
 
     def _run(self) -> None:
         try:
-            while not self._stopping.is_set():
+            while not self._stopping.wait(0 if self._deliverer.flushing else PACE):
                 self._deliverer.step()
                 self.heartbeat.beat()
             self._deliverer.finish(self._patience)
@@ -80,6 +80,7 @@ class Service:
         self._static = static
         self._files = files
         self._status = StatusFile(settings.status_file)
+        self._hostname = hostname()
         self._executor = ThreadPoolExecutor(READERS, thread_name_prefix="read")
         deadline = min(settings.timeout, settings.interval * DEADLINE_SHARE)
         self._scraper = Scraper(deadline, settings.max_scrape_bytes)
@@ -118,13 +119,18 @@ class Service:
         return Worker(target, TargetReader(target.source, target.labels), self._shared)
 
     def _status_of(self, target: Target) -> Status | None:
-        return self._status.read() if is_local(target.address, hostname()) else None
+        return self._status.read() if is_local(target.address, self._hostname) else None
 
     def _stop_from_thread(self) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
 
     def request_stop(self) -> None:
         self._stop.set()
+
+    async def discard(self) -> None:
+        """Give back what the constructor took, where `run` is never reached."""
+        await self._scraper.close()
+        self._executor.shutdown()
 
     # Probes --------------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from services.collector import spool_files as files
-from services.collector.deliver import Deliverer
+from services.collector.deliver import PACE, Deliverer
 from services.collector.publish import Publisher, PublishError, collector_config
 from services.collector.spool import Spool
 from services.settings import Settings
@@ -66,6 +66,8 @@ def flush(directory: Path, settings: Settings, timeout: float) -> dict[str, Any]
     deadline = time.monotonic() + timeout
     while not spool.empty and time.monotonic() < deadline:
         deliverer.step()
+        if not deliverer.flushing:
+            time.sleep(PACE)
     left = spool.records
     deliverer.finish(0)
     return {

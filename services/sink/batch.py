@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import itemgetter
+from typing import Final
 
 from services.bus.identity import TopicIdentity
 from services.bus.message import Message
@@ -13,6 +15,9 @@ from services.sink.copy_format import to_copy
 from services.sink.pgtime import Micros
 from services.sink.rows import Row
 from services.sink.validate import Invalid
+
+_TIME: Final = itemgetter(0)
+_GPU_ID: Final = itemgetter(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,25 +95,10 @@ class Sealed:
 def seal(batch: Batch, spans: dict[Partition, Span]) -> Sealed:
     """Format the rows and sum them up."""
     rows = batch.rows
-    rows_by_time = rows if _in_order(rows) else sorted(rows, key=_time)
-    return Sealed(
-        batch=batch,
-        spans=spans,
-        copy=to_copy(rows),
-        times=Counter(map(_time, rows)),
-        latest={row[1]: row[0] for row in rows_by_time},
-    )
+    return Sealed(batch=batch, spans=spans, copy=to_copy(rows), times=Counter(map(_TIME, rows)), latest=newest(rows))
 
 
-def _time(row: Row) -> Micros:
-    time: Micros = row[0]
-    return time
-
-
-def _in_order(rows: list[Row]) -> bool:
-    last = 0
-    for row in rows:
-        if row[0] < last:
-            return False
-        last = row[0]
-    return True
+def newest(rows: list[Row]) -> dict[int, Micros]:
+    """gpu_id -> newest time."""
+    in_order = sorted(rows, key=_TIME)  # linear for rows that are, as most are, in a few ascending runs
+    return dict(zip(map(_GPU_ID, in_order), map(_TIME, in_order), strict=True))

@@ -21,7 +21,8 @@ from services.contract.event import Metrics, ShortText, Utc
 from services.sink.pgtime import Micros, from_datetime
 from services.sink.validate import Invalid, Reason, check_version, refusal
 
-_ABSENT: Final = msgspec.Raw(b"")
+ABSENT: Final = msgspec.Raw(b"")
+"""A field that was not there; compare by identity."""
 
 # gc=False: these hold no reference cycles, and tracking 20,000 of them a batch would cost a collection.
 
@@ -44,12 +45,12 @@ class Sample(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     time: str
     gpu: msgspec.Raw
     metrics: Metrics
-    derived: msgspec.Raw = _ABSENT
+    derived: msgspec.Raw = ABSENT
     tenant: Tenant | None = None
     status: Status | None = None
-    resets: msgspec.Raw = _ABSENT
-    extra: msgspec.Raw = _ABSENT
-    source: msgspec.Raw = _ABSENT
+    resets: msgspec.Raw = ABSENT
+    extra: msgspec.Raw = ABSENT
+    source: msgspec.Raw = ABSENT
 
 
 DECODER_ERRORS: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
 
 from services.contract.event import SCHEMA_VERSION
 from services.sink.decode import (
+    ABSENT,
     DECODER_ERRORS,
     Sample,
     check_extra,
@@ -25,11 +27,14 @@ Row = tuple[Any, ...]
 
 JSONB_VERSION: Final = b"\x01"
 """First byte of a jsonb on the wire; the document's text follows."""
+UNDECODABLE: Final = (*DECODER_ERRORS, TypeError)
 REMEMBERED_TIMES: Final = 10_000
 """All GPUs of a target share a scrape's time; so many scrapes are in flight at most before the memory is emptied."""
 
 _NO_TENANT: Final = (None, None, None)
 _NO_STATUS: Final = (None, None)
+_NO_DOCUMENTS: Final = (None, None)
+_NOTHING_BUT_TENANT: Final = _NO_STATUS + _NO_DOCUMENTS
 _astuple: Final = msgspec.structs.astuple
 
 
@@ -41,39 +46,30 @@ class RowMapper:
         self._inventory = inventory
         self._limits = limits
         self._times: dict[str, Micros] = {}
-        self._window = (0, 0)
+        self._oldest = self._newest = 0
 
     def set_now(self, unix_seconds: float) -> None:
         """Move the window of accepted times. Called once per poll, not per event."""
-        self._window = self._limits.window(from_unix(unix_seconds))
+        self._oldest, self._newest = self._limits.window(from_unix(unix_seconds))
 
     def row(self, key: bytes | None, value: bytes | None) -> Row | None:
         """The row; None when the GPU's identity is new and is now waiting in the inventory. Raises Invalid."""
-        sample = _decode(value)
+        try:
+            sample = decode_strict(value)  # type: ignore[arg-type]  # None is a TypeError, dealt with like the others
+        except UNDECODABLE:
+            sample = _decode_again(value)
         if sample.schema_version != SCHEMA_VERSION:
             check_version(sample.schema_version)
         time = self._times.get(sample.time) or self._new_time(sample.time)
-        window = self._window
-        if not window[0] <= time <= window[1]:
-            raise refuse_time(time, window)
+        if not self._oldest <= time <= self._newest:
+            raise refuse_time(time, (self._oldest, self._newest))
         identity = bytes(sample.gpu)
-        known = self._gpus.get(identity)
+        known = self._gpus.get(identity) or self._inventory.meet(identity, time)
         if known is None:
-            known = self._inventory.meet(identity, time)
-            if known is None:
-                return None
+            return None
         if known[1] != key:
             raise Invalid(Reason.BAD_KEY, f"key {key!r} is not the GPU's UUID {known[1].decode()!r}")
-        tenant, status = sample.tenant, sample.status
-        return (
-            time,
-            known[0],
-            *_astuple(sample.metrics),
-            *(_NO_TENANT if tenant is None else (tenant.pod, tenant.namespace, tenant.container)),
-            *(_NO_STATUS if status is None else (status.tag, status.memo)),
-            _resets(sample),
-            _extra(sample),
-        )
+        return (time, known[0]) + _astuple(sample.metrics) + _context(sample)  # noqa: RUF005 - unpacking makes a list
 
     def _new_time(self, text: str) -> Micros:
         time = parse_time(text)
@@ -83,20 +79,21 @@ class RowMapper:
         return time
 
 
-def _decode(value: bytes | None) -> Sample:
+def _decode_again(value: bytes | None) -> Sample:
     if value is None:
         raise Invalid(Reason.NOT_JSON, "the message has no value")
-    try:
-        return decode_strict(value)
-    except DECODER_ERRORS:
-        return decode_lenient(value)
+    return decode_lenient(value)
 
 
-def _resets(sample: Sample) -> bytes | None:
-    raw = bytes(sample.resets)
-    return JSONB_VERSION + check_resets(raw) if raw and raw != b"null" else None
+def _context(sample: Sample) -> Row:
+    """pod, namespace, container, status_tag, status_memo, counter_resets, extra."""
+    tenant = _NO_TENANT if sample.tenant is None else _astuple(sample.tenant)
+    if sample.status is None and sample.resets is ABSENT and sample.extra is ABSENT:
+        return tenant + _NOTHING_BUT_TENANT
+    status = _NO_STATUS if sample.status is None else _astuple(sample.status)
+    return (*tenant, *status, _document(sample.resets, check_resets), _document(sample.extra, check_extra))
 
 
-def _extra(sample: Sample) -> bytes | None:
-    raw = bytes(sample.extra)
-    return JSONB_VERSION + check_extra(raw) if raw and raw != b"null" else None
+def _document(raw: msgspec.Raw, check: Callable[[bytes], bytes]) -> bytes | None:
+    content = bytes(raw)
+    return None if content in (b"", b"null") else JSONB_VERSION + check(content)

@@ -20,6 +20,7 @@ from services.ops.health import Heartbeat, OpsServer
 from services.ops.lifecycle import stop_on_signals
 from services.settings import Settings
 from services.sink.dead_letters import DeadLetters
+from services.sink.intake import Intake
 from services.sink.inventory import Inventory
 from services.sink.ladder import Observe
 from services.sink.loop import Sink
@@ -110,17 +111,17 @@ def serve(
     )
     heartbeat = Heartbeat(HEARTBEAT_LIMIT, clock)
     inventory = Inventory()
+    mapper = RowMapper(inventory, TimeLimits(settings.max_age, settings.max_future))
     sink = Sink(
         consumer=consumer,
         membership=membership,
         writer=writer,
         inventory=inventory,
-        mapper=RowMapper(inventory, TimeLimits(settings.max_age, settings.max_future)),
+        intake=Intake(membership, mapper, metrics, clock, raw_topic=settings.kafka_topic),
         metrics=metrics,
         heartbeat=heartbeat,
         clock=clock,
         stop=stop,
-        events_topic=settings.kafka_topic_events,
         batch_size=settings.batch_size,
         batch_timeout=settings.batch_timeout,
         observe=observe,

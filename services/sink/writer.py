@@ -18,7 +18,7 @@ import psycopg
 from services.ops.clock import Clock
 from services.sink import happenings, ladder, offsets
 from services.sink.backoff import Backoff
-from services.sink.batch import Refused, Sealed
+from services.sink.batch import Refused, Sealed, newest
 from services.sink.dead_letters import DeadLetters, LettersNotAcknowledgedError, letter
 from services.sink.ladder import GpuMetricsTable, Observe, Outcome, Rung
 from services.sink.latest import Latest
@@ -241,5 +241,4 @@ def _latest_written(sealed: Sealed, outcome: Outcome) -> dict[int, int]:
     if not outcome.bad:
         return sealed.latest
     bad = {position for position, _ in outcome.bad}
-    good = [row for position, row in enumerate(sealed.rows) if position not in bad]
-    return {row[1]: row[0] for row in sorted(good, key=lambda row: int(row[0]))}
+    return newest([row for position, row in enumerate(sealed.rows) if position not in bad])

@@ -66,4 +66,5 @@ def reset(connection: Connection) -> None:
     """Empty every table and aggregate of TELEMETRY, in one transaction."""
     with connection.transaction():
         for name in TELEMETRY:
-            connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(name)))
+            # Not prepared: TimescaleDB changes the statement it is given, and a kept one would be broken the next time.
+            connection.execute(sql.SQL("TRUNCATE {}").format(sql.Identifier(name)), prepare=False)

@@ -24,8 +24,8 @@ from pathlib import Path
 
 import psycopg
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.cimpl import NewTopic
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 

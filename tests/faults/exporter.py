@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -105,11 +106,12 @@ class CountingExporter:
 
             def do_GET(self) -> None:
                 body = exporter._answer()
-                self.send_response(200 if body is not None else 503)
-                self.send_header("Content-Type", "text/plain; version=0.0.4")
-                self.send_header("Content-Length", str(len(body or b"")))
-                self.end_headers()
-                self.wfile.write(body or b"")
+                with contextlib.suppress(ConnectionError):  # the collector was killed, or had no more time
+                    self.send_response(200 if body is not None else 503)
+                    self.send_header("Content-Type", "text/plain; version=0.0.4")
+                    self.send_header("Content-Length", str(len(body or b"")))
+                    self.end_headers()
+                    self.wfile.write(body or b"")
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it
                 """Thousands of scrapes are not worth a line."""

@@ -176,7 +176,7 @@ class Pipeline:
             left = {p for p, end in ends.items() if end}
             found: list[Message] = []
             while left:
-                for message in reader.consume(1000, 5):
+                for message in reader.consume(5000, 0.1):  # blocks until there are so many, or so long
                     error = message.error()
                     if error is not None and error.code() != KafkaError._PARTITION_EOF:
                         raise AssertionError(f"reading {name}: {error}")
@@ -289,7 +289,7 @@ class Pipeline:
         try:
             document = msgspec.json.decode(value or b"")
             sample = (str(document["gpu"]["uuid"]), int(document["metrics"]["total_energy_consumption"]))
-        except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+        except (msgspec.DecodeError, KeyError, TypeError, ValueError, RecursionError):
             return None
         number = int(sample[0].rpartition("-")[2]) if sample[0].startswith(NAMESPACE) else -1
         return sample if self.first_gpu <= number < self.first_gpu + self.exporter.gpus else None

@@ -18,7 +18,9 @@ STOP_WITHIN_SECONDS = 30.0
 class SinkProcess:
     """Use as a context manager: ends with SIGTERM. `environment` holds the settings of the sink, nothing else counts."""
 
-    def __init__(self, environment: Mapping[str, str], *, module: str = "services", arguments: tuple[str, ...] = ("sink",)) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], *, module: str = "services", arguments: tuple[str, ...] = ("sink",)
+    ) -> None:
         self._log = tempfile.NamedTemporaryFile(prefix="gpumon-sink-", suffix=".log", delete=False)  # noqa: SIM115
         inherited = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}  # noqa: TID251
         self._process = subprocess.Popen(

@@ -33,11 +33,11 @@ class Bench:
         for _ in range(count):
             assert self.deliverer.offer(batch(self.sent, size))
             self.sent += 1
-        self.deliverer.step(0)
+        self.deliverer.step()
 
     def steps(self, count: int = 20) -> None:
         for _ in range(count):
-            self.deliverer.step(0)
+            self.deliverer.step()
             self.clock.now += 1
 
 
@@ -122,12 +122,12 @@ def test_a_failed_piece_is_sent_again_after_a_pause(bench: Bench) -> None:
     bench.steps(1)
     assert bench.bus.outstanding == 6
     bench.bus.time_out()
-    bench.deliverer.step(0)
+    bench.deliverer.step()
     assert bench.bus.outstanding == 0
-    bench.deliverer.step(0)
+    bench.deliverer.step()
     assert bench.bus.outstanding == 0, "it must pause"
     bench.clock.now += 2
-    bench.deliverer.step(0)
+    bench.deliverer.step()
     assert bench.bus.outstanding == 6
     bench.bus.mode = "up"
     bench.steps(2)
@@ -249,7 +249,7 @@ def test_a_giant_event_does_not_cost_its_scrape(bench: Bench) -> None:
 def test_back_pressure(bench: Bench) -> None:
     assert bench.deliverer.offer(batch(0, size=MAX_WAITING + 1))
     assert not bench.deliverer.offer(batch(1))
-    bench.deliverer.step(0)
+    bench.deliverer.step()
     assert bench.deliverer.offer(batch(2))
 
 
@@ -272,11 +272,11 @@ def test_any_history_delivers_all_that_was_offered(
             case "time_out":
                 bench.bus.mode = "down"
                 bench.bus.time_out()
-                bench.deliverer.step(0)  # before Kafka is back: what comes back within that moment may overtake
+                bench.deliverer.step()  # before Kafka is back: what comes back within that moment may overtake
             case "answer":
                 bench.bus.answer(1)
             case "step":
-                bench.deliverer.step(0)
+                bench.deliverer.step()
             case "later":
                 bench.clock.now += 5
             case "stop":

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import pytest
 
+from mock_dcgm.columns import Column
 from mock_dcgm.models import MODELS
-from mock_dcgm.physics import GPU_IDLE, HW_SLOWDOWN, HW_THERMAL, SW_POWER_CAP, SW_THERMAL
+from mock_dcgm.physics import GPU_IDLE, HW_SLOWDOWN, HW_THERMAL, SW_POWER_CAP, SW_THERMAL, Ints
 from mock_dcgm.simulator import Simulator
 from services.contract.catalogue import COUNTERS
 from tests.unit.mock_dcgm.fleets import START, fleet_of, simulator_of
 
 PROFILES = ["cycle", "training", "inference", "idle", "held", "bursty", "cluster"]
+
+
+def _reasons(columns: Mapping[str, Column]) -> Ints:
+    return columns["clocks_event_reasons"].astype(np.int64)
 
 
 @pytest.mark.parametrize("interval", [1.0, 10.0, 7.3])
@@ -41,7 +48,7 @@ def test_a_reduced_clock_has_a_reason_and_a_reason_a_reduced_clock(profile: str)
 def test_the_power_cap_holds_on_average_and_lowers_the_clock() -> None:
     simulator = simulator_of("A100", "H100", "T4", profile="training", count=8)
     rows = [s.columns for s in simulator.run(1_200, 10)]
-    capped = np.array([row["clocks_event_reasons"] & SW_POWER_CAP > 0 for row in rows])
+    capped = np.array([_reasons(row) & SW_POWER_CAP > 0 for row in rows])
     power = np.array([row["power_usage"] for row in rows])
     limit = rows[0]["power_limit"]
     assert capped.any(axis=0).sum() > 8
@@ -55,8 +62,8 @@ def test_violations_count_the_time_under_their_reason() -> None:
     under_cap, idle = np.zeros(4), np.zeros(4)
     for snapshot in simulator.run(600, 10):
         columns = snapshot.columns
-        under_cap += np.where(columns["clocks_event_reasons"] & SW_POWER_CAP, 10e9, 0)
-        idle += np.where(columns["clocks_event_reasons"] & GPU_IDLE, 10e9, 0)
+        under_cap += np.where(_reasons(columns) & SW_POWER_CAP, 10e9, 0)
+        idle += np.where(_reasons(columns) & GPU_IDLE, 10e9, 0)
         assert (columns["power_violation"] == under_cap).all()
         assert (columns["low_util_violation"] == idle).all()
         assert (columns["thermal_violation"] == 0).all()
@@ -95,15 +102,6 @@ def test_counters_only_grow(profile: str) -> None:
         for metric in COUNTERS:
             assert (snapshot.columns[metric.column] >= last[metric.column]).all(), metric.column
         last = snapshot.columns
-
-
-def test_rare_errors_happen_at_their_rates() -> None:
-    simulator = simulator_of("A100", profile="cluster", count=32)
-    before = simulator.snapshot.columns["ecc_sbe_agg_total"].sum()
-    last = simulator.step(30 * 86_400.0).columns
-    assert last["ecc_sbe_agg_total"].sum() - before >= 3  # 32 GPUs x 30 days x 0.02 a day, or more on a weak board
-    assert last["ecc_dbe_agg_total"].sum() <= 3
-    assert last["pcie_replay_counter"].sum() > 10
 
 
 def test_the_same_seed_gives_the_same_columns_and_another_seed_others() -> None:

@@ -1,0 +1,68 @@
+"""Steps 2 and 3 of the loop: messages of a poll -> rows, events and refusals in the batch being filled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from services.bus.message import Message
+from services.ops.clock import Clock
+from services.sink import happenings
+from services.sink.batch import Batch, Refused
+from services.sink.membership import Membership
+from services.sink.metrics import SinkMetrics
+from services.sink.rows import RowMapper
+from services.sink.validate import Invalid
+
+
+class Intake:
+    """Belongs to the main loop."""
+
+    def __init__(
+        self, membership: Membership, mapper: RowMapper, metrics: SinkMetrics, clock: Clock, *, raw_topic: str
+    ) -> None:
+        self._membership = membership
+        self._mapper = mapper
+        self._metrics = metrics
+        self._clock = clock
+        self._raw_topic = raw_topic
+
+    def take(self, messages: Sequence[Message], batch: Batch) -> None:
+        """Everything that counts into `batch`. Raises KafkaException for errors that stay."""
+        started = self._clock.monotonic()
+        self._mapper.set_now(self._clock.time())
+        admit, raw_topic = self._membership.admit, self._raw_topic
+        for message in messages:
+            if not admit(message):
+                continue
+            if message.topic() == raw_topic:
+                self._take_sample(message, batch)
+            else:
+                self._take_event(message, batch)
+        self._metrics.messages.inc(len(messages))
+        self._metrics.decode_seconds.observe(self._clock.monotonic() - started)
+
+    def take_deferred(self, batch: Batch) -> None:
+        """Messages whose GPU had to be registered first."""
+        deferred, batch.deferred = batch.deferred, []
+        for message in deferred:
+            self._take_sample(message, batch)
+
+    def _take_sample(self, message: Message, batch: Batch) -> None:
+        try:
+            row = self._mapper.row(message.key(), message.value())
+        except Invalid as verdict:
+            batch.refused.append(Refused(message, verdict))
+            return
+        if row is None:
+            batch.deferred.append(message)
+        else:
+            batch.rows.append(row)
+            batch.sources.append(message)
+
+    def _take_event(self, message: Message, batch: Batch) -> None:
+        try:
+            batch.events.append(happenings.decode(message.value()))
+        except Invalid as verdict:
+            batch.refused.append(Refused(message, verdict))
+        else:
+            batch.event_sources.append(message)

@@ -1,0 +1,34 @@
+"""The schema on a PostgreSQL without TimescaleDB: tables, functions, views and roles; no hypertables, no aggregates."""
+
+from __future__ import annotations
+
+import re
+
+import psycopg
+
+from services.store.connect import Connection
+from services.store.migrations import read
+
+_HYPERTABLE = re.compile(r"^SELECT create_hypertable\([^;]*;", re.MULTILINE)
+_COLUMNSTORE = re.compile(r"^ALTER TABLE \w+ SET \(\s*timescaledb[^;]*;", re.MULTILINE)
+
+
+def build(connection: Connection) -> None:
+    """Run every migration that needs nothing of TimescaleDB but hypertables, which become plain tables."""
+    for migration in read():
+        if "timescaledb.continuous" in migration.sql or "gpu_metrics_1min" in migration.sql:
+            continue
+        plain = _COLUMNSTORE.sub("", _HYPERTABLE.sub("", migration.sql))
+        with connection.transaction():
+            connection.execute(plain.encode())
+
+
+def fresh(dsn: str) -> Connection:
+    """A connection in autocommit to the database, emptied, with the plain schema."""
+    connection = psycopg.connect(dsn, autocommit=True)
+    for schema in ("public", "telemetry"):
+        connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
+    connection.execute("CREATE SCHEMA public")
+    connection.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
+    build(connection)
+    return connection
