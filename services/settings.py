@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     """Seconds between two scrapes of a target."""
     scrape_timeout: Seconds | None = None
     """Seconds; default is the interval, at most 10."""
-    scrape_timestamp_tolerance_ms: Annotated[int, Field(ge=0)] = 5
+    scrape_timestamp_tolerance_ms: Annotated[int, Field(ge=0)] = 20
     """A scrape that starts at most this many ms behind its tick carries the tick's time (never more than 1 % of the
     interval): equal distances compress better."""
     targets: Annotated[tuple[str, ...], NoDecode] = ()

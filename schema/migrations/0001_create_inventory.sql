@@ -71,9 +71,18 @@ CREATE UNIQUE INDEX gpu_history_open ON gpu_history (gpu_id) WHERE valid_to IS N
 CREATE UNIQUE INDEX gpu_history_earliest ON gpu_history (gpu_id) WHERE earliest;
 
 COMMENT ON TABLE gpu_history IS 'Where a GPU stood and what it ran, over time: rows of a GPU follow each other without a gap, the open one is now.';
+COMMENT ON COLUMN gpu_history.gpu_id IS 'gpus.gpu_id.';
 COMMENT ON COLUMN gpu_history.valid_from IS 'Time of the first event that said so (inclusive).';
 COMMENT ON COLUMN gpu_history.valid_to IS 'Time of the first event that said otherwise (exclusive); NULL: still so.';
 COMMENT ON COLUMN gpu_history.earliest IS 'The first row known of its GPU; it answers for older samples as well.';
+COMMENT ON COLUMN gpu_history.hostname IS 'Host the GPU was in.';
+COMMENT ON COLUMN gpu_history.gpu_index IS 'Index of the GPU on that host.';
+COMMENT ON COLUMN gpu_history.pci_bus_id IS 'PCI domain:bus:device.function.';
+COMMENT ON COLUMN gpu_history.driver_version IS 'NVIDIA driver.';
+COMMENT ON COLUMN gpu_history.vbios_version IS 'Video BIOS.';
+COMMENT ON COLUMN gpu_history.cluster IS 'From the configuration of the target or the collector.';
+COMMENT ON COLUMN gpu_history.datacenter IS 'From the configuration of the target or the collector.';
+COMMENT ON COLUMN gpu_history.rack IS 'From the configuration of the target or the collector.';
 
 -- Narrow and half full: the sink updates each GPU about once a second, in place (HOT), without touching the index.
 CREATE TABLE gpu_latest (
@@ -82,9 +91,11 @@ CREATE TABLE gpu_latest (
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 20000);
 
 COMMENT ON TABLE gpu_latest IS 'Time of the newest sample of each GPU, kept by the sink about once a second.';
+COMMENT ON COLUMN gpu_latest.gpu_id IS 'gpus.gpu_id.';
+COMMENT ON COLUMN gpu_latest.time IS 'Its newest sample (UTC).';
 
--- The history of one GPU when `identity` holds from `seen` on. A late event (older than the open row) fills in what was not
--- known yet; where it contradicts what later events said of the same time, they stand.
+-- The history of one GPU when `identity` holds from `seen` on. A late event (older than the open row) fills in what
+-- was not known yet; where it contradicts what later events said of the same time, they stand.
 CREATE FUNCTION register_gpu_history(gpu integer, identity gpu_history, seen timestamptz) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -130,8 +141,9 @@ BEGIN
 END
 $$;
 
--- The gpu_id of the GPU that `identity` (the object `gpu` of an event, as JSON) describes, seen at `seen`. Makes or updates
--- the inventory and its history. Safe with several sinks at once; a look-up and a comparison when nothing changed.
+-- The gpu_id of the GPU that `identity` (the object `gpu` of an event, as JSON) describes, seen at `seen`. Makes or
+-- updates the inventory and its history. Safe with several sinks at once; a look-up and a comparison when nothing
+-- changed.
 --
 -- What a device is stays known when an exporter does not repeat it (model, PCI address, driver, VBIOS, ...); where it
 -- stands (host, cluster, datacenter, rack, labels) and what is missing is as told last.
@@ -150,7 +162,8 @@ BEGIN
     SELECT * INTO old FROM gpus g
         WHERE g.gpu_uuid = new.gpu_uuid AND g.instance_id IS NOT DISTINCT FROM new.instance_id;
     IF old.gpu_id IS NULL THEN
-        -- Of several sinks that see a GPU first at once, one inserts; the others wait for it here and then find its row.
+        -- Of several sinks that see a GPU first at once, one inserts; the others wait for it here and then
+        -- find its row.
         INSERT INTO gpus (gpu_uuid, instance_id, hostname, first_seen, changed_at)
             VALUES (new.gpu_uuid, new.instance_id, identity ->> 'hostname', seen, '-infinity')
             ON CONFLICT ON CONSTRAINT gpus_identity DO NOTHING;

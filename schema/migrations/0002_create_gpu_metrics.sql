@@ -1,9 +1,9 @@
 -- One row per GPU (or MIG instance) per scrape. Columns, types and comments follow services/contract/catalogue.py;
 -- tests/integration/store/test_catalogue.py holds this file against it.
 --
--- Primary key (time, gpu_id): rows arrive in time order, so the index grows at its right edge, which loads more than twice
--- as fast as (gpu_id, time) (docs/adr/0002-key-of-gpu-metrics.md). No foreign key to gpus: a check per row would cost as
--- much as the row, and the sink takes gpu_id from register_gpu().
+-- Primary key (time, gpu_id): rows arrive in time order, so the index grows at its right edge, which loads more than
+-- twice as fast as (gpu_id, time) (docs/adr/0002-key-of-gpu-metrics.md). No foreign key to gpus: a check per row
+-- would cost as much as the row, and the sink takes gpu_id from register_gpu().
 CREATE TABLE gpu_metrics (
     time                        timestamptz NOT NULL,
     gpu_id                      integer NOT NULL,
@@ -73,12 +73,13 @@ CREATE TABLE gpu_metrics (
     PRIMARY KEY (time, gpu_id)
 );
 
--- Half an hour: with compression after one hour and a policy every ten minutes each row is in the columnstore within two
--- hours. `gpumon migrate` sets CHUNK_INTERVAL for the chunks to come.
+-- Half an hour: with compression after one hour and a policy every ten minutes each row is in the columnstore within
+-- two hours. `gpumon migrate` sets CHUNK_INTERVAL for the chunks to come.
 SELECT create_hypertable('gpu_metrics', by_range('time', INTERVAL '30 minutes'), create_default_indexes => false);
 
--- No segmentby: segments of one GPU in half an hour are too short to compress well. Ordered by GPU, batches of a thousand
--- rows hold few GPUs, and the minimum and maximum of gpu_id kept per batch let a query of one GPU skip the others.
+-- No segmentby: segments of one GPU in half an hour are too short to compress well. Ordered by GPU, batches of a
+-- thousand rows hold few GPUs, and the minimum and maximum of gpu_id kept per batch let a query of one GPU skip the
+-- others.
 ALTER TABLE gpu_metrics SET (
     timescaledb.compress,
     timescaledb.compress_segmentby = '',
@@ -152,8 +153,9 @@ COMMENT ON COLUMN gpu_metrics.status_memo IS 'The operator''s memo to the tag.';
 COMMENT ON COLUMN gpu_metrics.counter_resets IS 'Counter column -> the value it had reached before it started again; NULL: no counter restarted (docs/adr/0003-counter-resets.md).';
 COMMENT ON COLUMN gpu_metrics.extra IS 'Series and labels the exporter gave and the catalogue does not know.';
 
--- gpu_latest is written at most once a second, so after a crash it may be behind the rows. Brings it up to date from the
--- rows newer than its newest time less ten minutes: twice MAX_FUTURE, by which clocks may differ. Returns how many changed.
+-- gpu_latest is written at most once a second, so after a crash it may be behind the rows. Brings it up to date from
+-- the rows newer than its newest time less ten minutes: twice MAX_FUTURE, by which clocks may differ. Returns how
+-- many changed.
 CREATE FUNCTION refresh_gpu_latest() RETURNS bigint
 LANGUAGE sql AS $$
     WITH newest AS (
@@ -168,4 +170,40 @@ LANGUAGE sql AS $$
         RETURNING 1
     )
     SELECT count(*) FROM written
+$$;
+
+-- Comments, units above all, of the columns of a view or aggregate over gpu_metrics and gpus: taken from the tables,
+-- so that they are written down once. A prefix says what became of the values: avg_gpu_temp is 'C; avg of gpu_temp'.
+CREATE FUNCTION describe_columns(relation regclass) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    target record;
+BEGIN
+    FOR target IN
+        WITH source AS (
+            SELECT DISTINCT ON (a.attname) a.attname AS name, col_description(a.attrelid, a.attnum) AS comment
+            FROM pg_attribute a
+            WHERE a.attrelid IN ('gpu_metrics'::regclass, 'gpus'::regclass) AND a.attnum > 0
+            ORDER BY a.attname, a.attrelid = 'gpu_metrics'::regclass DESC
+        ), own (name, comment) AS (
+            VALUES ('bucket', 'Start of the bucket (UTC).'),
+                ('samples', 'count; samples in the bucket'),
+                ('memory_percent', '%; framebuffer used, of fb_total'),
+                ('power_percent', '%; power_usage of power_limit')
+        )
+        SELECT v.attname AS name, CASE
+            WHEN own.name IS NOT NULL THEN own.comment
+            WHEN v.attname = s.name THEN s.comment
+            WHEN v.attname LIKE 'count%' THEN 'count; samples with ' || s.name
+            ELSE split_part(s.comment, ';', 1) || '; ' || split_part(v.attname, '_', 1) || ' of ' || s.name
+        END AS comment
+        FROM pg_attribute v
+        LEFT JOIN own ON own.name = v.attname
+        LEFT JOIN source s ON v.attname = s.name
+            OR regexp_replace(v.attname, '^(avg|sum|count|min|max|first|last|resets|or)_', '') = s.name
+        WHERE v.attrelid = relation AND v.attnum > 0 AND (own.name IS NOT NULL OR s.name IS NOT NULL)
+    LOOP
+        EXECUTE format('COMMENT ON COLUMN %s.%I IS %L', relation, target.name, target.comment);
+    END LOOP;
+END
 $$;

@@ -1,6 +1,6 @@
--- Where the sink goes on reading, written in the transaction of the rows: rows and position are there together or not at
--- all. An offset belongs to one life of a topic, so cluster and topic id are part of the key: a new broker or a topic made
--- anew starts at its own beginning.
+-- Where the sink goes on reading, written in the transaction of the rows: rows and position are there together or not
+-- at all. An offset belongs to one life of a topic, so cluster and topic id are part of the key: a new broker or a
+-- topic made anew starts at its own beginning.
 CREATE TABLE kafka_offsets (
     consumer_group text NOT NULL,
     cluster_id     text NOT NULL,

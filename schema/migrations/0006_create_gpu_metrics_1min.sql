@@ -4,13 +4,13 @@
 -- codes             max_, last_       flags   max_       bitmasks   or_ (every bit that was set)
 -- counters          first_, last_, resets_: the increase over any run of buckets is
 --                       last(last_x) - first(first_x) + sum(resets_x)
---                   also over restarts of the counter. resets_ adds up the values reached before the restarts; where the
---                   very first sample came right after one, first_ has the value before it added, so that the difference
---                   holds (docs/adr/0003-counter-resets.md).
+--                   also over restarts of the counter. resets_ adds up the values reached before the restarts; where
+--                   the very first sample came right after one, first_ has the value before it added, so that the
+--                   difference holds (docs/adr/0003-counter-resets.md).
 -- NULL: no sample of the bucket had a value.
 --
--- Real-time (materialized_only = false): the newest minutes are computed from the rows when asked for, so a dashboard is
--- as fresh as the table. Rows later than the refresh has come are seen after the next refresh.
+-- Real-time (materialized_only = false): the newest minutes are computed from the rows when asked for, so a dashboard
+-- is as fresh as the table. Rows later than the refresh has come are seen after the next refresh.
 CREATE MATERIALIZED VIEW gpu_metrics_1min
 WITH (timescaledb.continuous, timescaledb.materialized_only = false) AS
 SELECT
@@ -44,14 +44,17 @@ SELECT
     count(power_usage) AS count_power_usage,
     min(power_usage) AS min_power_usage,
     max(power_usage) AS max_power_usage,
-    first(total_energy_consumption + coalesce((counter_resets->>'total_energy_consumption')::bigint, 0), time) FILTER (WHERE total_energy_consumption IS NOT NULL) AS first_total_energy_consumption,
-    last(total_energy_consumption, time) FILTER (WHERE total_energy_consumption IS NOT NULL) AS last_total_energy_consumption,
+    first(total_energy_consumption + coalesce((counter_resets->>'total_energy_consumption')::bigint, 0), time)
+        FILTER (WHERE total_energy_consumption IS NOT NULL) AS first_total_energy_consumption,
+    last(total_energy_consumption, time)
+        FILTER (WHERE total_energy_consumption IS NOT NULL) AS last_total_energy_consumption,
     sum((counter_resets->>'total_energy_consumption')::bigint)::bigint AS resets_total_energy_consumption,
     sum(power_limit::double precision) AS sum_power_limit,
     count(power_limit) AS count_power_limit,
     min(power_limit) AS min_power_limit,
     max(power_limit) AS max_power_limit,
-    first(pcie_replay_counter + coalesce((counter_resets->>'pcie_replay_counter')::bigint, 0), time) FILTER (WHERE pcie_replay_counter IS NOT NULL) AS first_pcie_replay_counter,
+    first(pcie_replay_counter + coalesce((counter_resets->>'pcie_replay_counter')::bigint, 0), time)
+        FILTER (WHERE pcie_replay_counter IS NOT NULL) AS first_pcie_replay_counter,
     last(pcie_replay_counter, time) FILTER (WHERE pcie_replay_counter IS NOT NULL) AS last_pcie_replay_counter,
     sum((counter_resets->>'pcie_replay_counter')::bigint)::bigint AS resets_pcie_replay_counter,
     sum(pcie_link_gen) AS sum_pcie_link_gen,
@@ -80,22 +83,28 @@ SELECT
     max(dec_util) AS max_dec_util,
     max(xid_errors) AS max_xid_errors,
     last(xid_errors, time) FILTER (WHERE xid_errors IS NOT NULL) AS last_xid_errors,
-    first(power_violation + coalesce((counter_resets->>'power_violation')::bigint, 0), time) FILTER (WHERE power_violation IS NOT NULL) AS first_power_violation,
+    first(power_violation + coalesce((counter_resets->>'power_violation')::bigint, 0), time)
+        FILTER (WHERE power_violation IS NOT NULL) AS first_power_violation,
     last(power_violation, time) FILTER (WHERE power_violation IS NOT NULL) AS last_power_violation,
     sum((counter_resets->>'power_violation')::bigint)::bigint AS resets_power_violation,
-    first(thermal_violation + coalesce((counter_resets->>'thermal_violation')::bigint, 0), time) FILTER (WHERE thermal_violation IS NOT NULL) AS first_thermal_violation,
+    first(thermal_violation + coalesce((counter_resets->>'thermal_violation')::bigint, 0), time)
+        FILTER (WHERE thermal_violation IS NOT NULL) AS first_thermal_violation,
     last(thermal_violation, time) FILTER (WHERE thermal_violation IS NOT NULL) AS last_thermal_violation,
     sum((counter_resets->>'thermal_violation')::bigint)::bigint AS resets_thermal_violation,
-    first(sync_boost_violation + coalesce((counter_resets->>'sync_boost_violation')::bigint, 0), time) FILTER (WHERE sync_boost_violation IS NOT NULL) AS first_sync_boost_violation,
+    first(sync_boost_violation + coalesce((counter_resets->>'sync_boost_violation')::bigint, 0), time)
+        FILTER (WHERE sync_boost_violation IS NOT NULL) AS first_sync_boost_violation,
     last(sync_boost_violation, time) FILTER (WHERE sync_boost_violation IS NOT NULL) AS last_sync_boost_violation,
     sum((counter_resets->>'sync_boost_violation')::bigint)::bigint AS resets_sync_boost_violation,
-    first(board_limit_violation + coalesce((counter_resets->>'board_limit_violation')::bigint, 0), time) FILTER (WHERE board_limit_violation IS NOT NULL) AS first_board_limit_violation,
+    first(board_limit_violation + coalesce((counter_resets->>'board_limit_violation')::bigint, 0), time)
+        FILTER (WHERE board_limit_violation IS NOT NULL) AS first_board_limit_violation,
     last(board_limit_violation, time) FILTER (WHERE board_limit_violation IS NOT NULL) AS last_board_limit_violation,
     sum((counter_resets->>'board_limit_violation')::bigint)::bigint AS resets_board_limit_violation,
-    first(low_util_violation + coalesce((counter_resets->>'low_util_violation')::bigint, 0), time) FILTER (WHERE low_util_violation IS NOT NULL) AS first_low_util_violation,
+    first(low_util_violation + coalesce((counter_resets->>'low_util_violation')::bigint, 0), time)
+        FILTER (WHERE low_util_violation IS NOT NULL) AS first_low_util_violation,
     last(low_util_violation, time) FILTER (WHERE low_util_violation IS NOT NULL) AS last_low_util_violation,
     sum((counter_resets->>'low_util_violation')::bigint)::bigint AS resets_low_util_violation,
-    first(reliability_violation + coalesce((counter_resets->>'reliability_violation')::bigint, 0), time) FILTER (WHERE reliability_violation IS NOT NULL) AS first_reliability_violation,
+    first(reliability_violation + coalesce((counter_resets->>'reliability_violation')::bigint, 0), time)
+        FILTER (WHERE reliability_violation IS NOT NULL) AS first_reliability_violation,
     last(reliability_violation, time) FILTER (WHERE reliability_violation IS NOT NULL) AS last_reliability_violation,
     sum((counter_resets->>'reliability_violation')::bigint)::bigint AS resets_reliability_violation,
     sum(fb_free) AS sum_fb_free,
@@ -110,47 +119,65 @@ SELECT
     count(fb_reserved) AS count_fb_reserved,
     min(fb_reserved) AS min_fb_reserved,
     max(fb_reserved) AS max_fb_reserved,
-    first(ecc_sbe_vol_total + coalesce((counter_resets->>'ecc_sbe_vol_total')::bigint, 0), time) FILTER (WHERE ecc_sbe_vol_total IS NOT NULL) AS first_ecc_sbe_vol_total,
+    first(ecc_sbe_vol_total + coalesce((counter_resets->>'ecc_sbe_vol_total')::bigint, 0), time)
+        FILTER (WHERE ecc_sbe_vol_total IS NOT NULL) AS first_ecc_sbe_vol_total,
     last(ecc_sbe_vol_total, time) FILTER (WHERE ecc_sbe_vol_total IS NOT NULL) AS last_ecc_sbe_vol_total,
     sum((counter_resets->>'ecc_sbe_vol_total')::bigint)::bigint AS resets_ecc_sbe_vol_total,
-    first(ecc_dbe_vol_total + coalesce((counter_resets->>'ecc_dbe_vol_total')::bigint, 0), time) FILTER (WHERE ecc_dbe_vol_total IS NOT NULL) AS first_ecc_dbe_vol_total,
+    first(ecc_dbe_vol_total + coalesce((counter_resets->>'ecc_dbe_vol_total')::bigint, 0), time)
+        FILTER (WHERE ecc_dbe_vol_total IS NOT NULL) AS first_ecc_dbe_vol_total,
     last(ecc_dbe_vol_total, time) FILTER (WHERE ecc_dbe_vol_total IS NOT NULL) AS last_ecc_dbe_vol_total,
     sum((counter_resets->>'ecc_dbe_vol_total')::bigint)::bigint AS resets_ecc_dbe_vol_total,
-    first(ecc_sbe_agg_total + coalesce((counter_resets->>'ecc_sbe_agg_total')::bigint, 0), time) FILTER (WHERE ecc_sbe_agg_total IS NOT NULL) AS first_ecc_sbe_agg_total,
+    first(ecc_sbe_agg_total + coalesce((counter_resets->>'ecc_sbe_agg_total')::bigint, 0), time)
+        FILTER (WHERE ecc_sbe_agg_total IS NOT NULL) AS first_ecc_sbe_agg_total,
     last(ecc_sbe_agg_total, time) FILTER (WHERE ecc_sbe_agg_total IS NOT NULL) AS last_ecc_sbe_agg_total,
     sum((counter_resets->>'ecc_sbe_agg_total')::bigint)::bigint AS resets_ecc_sbe_agg_total,
-    first(ecc_dbe_agg_total + coalesce((counter_resets->>'ecc_dbe_agg_total')::bigint, 0), time) FILTER (WHERE ecc_dbe_agg_total IS NOT NULL) AS first_ecc_dbe_agg_total,
+    first(ecc_dbe_agg_total + coalesce((counter_resets->>'ecc_dbe_agg_total')::bigint, 0), time)
+        FILTER (WHERE ecc_dbe_agg_total IS NOT NULL) AS first_ecc_dbe_agg_total,
     last(ecc_dbe_agg_total, time) FILTER (WHERE ecc_dbe_agg_total IS NOT NULL) AS last_ecc_dbe_agg_total,
     sum((counter_resets->>'ecc_dbe_agg_total')::bigint)::bigint AS resets_ecc_dbe_agg_total,
-    first(retired_sbe + coalesce((counter_resets->>'retired_sbe')::bigint, 0), time) FILTER (WHERE retired_sbe IS NOT NULL) AS first_retired_sbe,
+    first(retired_sbe + coalesce((counter_resets->>'retired_sbe')::bigint, 0), time)
+        FILTER (WHERE retired_sbe IS NOT NULL) AS first_retired_sbe,
     last(retired_sbe, time) FILTER (WHERE retired_sbe IS NOT NULL) AS last_retired_sbe,
     sum((counter_resets->>'retired_sbe')::bigint)::bigint AS resets_retired_sbe,
-    first(retired_dbe + coalesce((counter_resets->>'retired_dbe')::bigint, 0), time) FILTER (WHERE retired_dbe IS NOT NULL) AS first_retired_dbe,
+    first(retired_dbe + coalesce((counter_resets->>'retired_dbe')::bigint, 0), time)
+        FILTER (WHERE retired_dbe IS NOT NULL) AS first_retired_dbe,
     last(retired_dbe, time) FILTER (WHERE retired_dbe IS NOT NULL) AS last_retired_dbe,
     sum((counter_resets->>'retired_dbe')::bigint)::bigint AS resets_retired_dbe,
     sum(retired_pending) AS sum_retired_pending,
     count(retired_pending) AS count_retired_pending,
     min(retired_pending) AS min_retired_pending,
     max(retired_pending) AS max_retired_pending,
-    first(uncorrectable_remapped_rows + coalesce((counter_resets->>'uncorrectable_remapped_rows')::bigint, 0), time) FILTER (WHERE uncorrectable_remapped_rows IS NOT NULL) AS first_uncorrectable_remapped_rows,
-    last(uncorrectable_remapped_rows, time) FILTER (WHERE uncorrectable_remapped_rows IS NOT NULL) AS last_uncorrectable_remapped_rows,
+    first(uncorrectable_remapped_rows + coalesce((counter_resets->>'uncorrectable_remapped_rows')::bigint, 0), time)
+        FILTER (WHERE uncorrectable_remapped_rows IS NOT NULL) AS first_uncorrectable_remapped_rows,
+    last(uncorrectable_remapped_rows, time)
+        FILTER (WHERE uncorrectable_remapped_rows IS NOT NULL) AS last_uncorrectable_remapped_rows,
     sum((counter_resets->>'uncorrectable_remapped_rows')::bigint)::bigint AS resets_uncorrectable_remapped_rows,
-    first(correctable_remapped_rows + coalesce((counter_resets->>'correctable_remapped_rows')::bigint, 0), time) FILTER (WHERE correctable_remapped_rows IS NOT NULL) AS first_correctable_remapped_rows,
-    last(correctable_remapped_rows, time) FILTER (WHERE correctable_remapped_rows IS NOT NULL) AS last_correctable_remapped_rows,
+    first(correctable_remapped_rows + coalesce((counter_resets->>'correctable_remapped_rows')::bigint, 0), time)
+        FILTER (WHERE correctable_remapped_rows IS NOT NULL) AS first_correctable_remapped_rows,
+    last(correctable_remapped_rows, time)
+        FILTER (WHERE correctable_remapped_rows IS NOT NULL) AS last_correctable_remapped_rows,
     sum((counter_resets->>'correctable_remapped_rows')::bigint)::bigint AS resets_correctable_remapped_rows,
     max(row_remap_failure) AS max_row_remap_failure,
     max(row_remap_pending) AS max_row_remap_pending,
-    first(nvlink_crc_flit_error_count + coalesce((counter_resets->>'nvlink_crc_flit_error_count')::bigint, 0), time) FILTER (WHERE nvlink_crc_flit_error_count IS NOT NULL) AS first_nvlink_crc_flit_error_count,
-    last(nvlink_crc_flit_error_count, time) FILTER (WHERE nvlink_crc_flit_error_count IS NOT NULL) AS last_nvlink_crc_flit_error_count,
+    first(nvlink_crc_flit_error_count + coalesce((counter_resets->>'nvlink_crc_flit_error_count')::bigint, 0), time)
+        FILTER (WHERE nvlink_crc_flit_error_count IS NOT NULL) AS first_nvlink_crc_flit_error_count,
+    last(nvlink_crc_flit_error_count, time)
+        FILTER (WHERE nvlink_crc_flit_error_count IS NOT NULL) AS last_nvlink_crc_flit_error_count,
     sum((counter_resets->>'nvlink_crc_flit_error_count')::bigint)::bigint AS resets_nvlink_crc_flit_error_count,
-    first(nvlink_crc_data_error_count + coalesce((counter_resets->>'nvlink_crc_data_error_count')::bigint, 0), time) FILTER (WHERE nvlink_crc_data_error_count IS NOT NULL) AS first_nvlink_crc_data_error_count,
-    last(nvlink_crc_data_error_count, time) FILTER (WHERE nvlink_crc_data_error_count IS NOT NULL) AS last_nvlink_crc_data_error_count,
+    first(nvlink_crc_data_error_count + coalesce((counter_resets->>'nvlink_crc_data_error_count')::bigint, 0), time)
+        FILTER (WHERE nvlink_crc_data_error_count IS NOT NULL) AS first_nvlink_crc_data_error_count,
+    last(nvlink_crc_data_error_count, time)
+        FILTER (WHERE nvlink_crc_data_error_count IS NOT NULL) AS last_nvlink_crc_data_error_count,
     sum((counter_resets->>'nvlink_crc_data_error_count')::bigint)::bigint AS resets_nvlink_crc_data_error_count,
-    first(nvlink_replay_error_count + coalesce((counter_resets->>'nvlink_replay_error_count')::bigint, 0), time) FILTER (WHERE nvlink_replay_error_count IS NOT NULL) AS first_nvlink_replay_error_count,
-    last(nvlink_replay_error_count, time) FILTER (WHERE nvlink_replay_error_count IS NOT NULL) AS last_nvlink_replay_error_count,
+    first(nvlink_replay_error_count + coalesce((counter_resets->>'nvlink_replay_error_count')::bigint, 0), time)
+        FILTER (WHERE nvlink_replay_error_count IS NOT NULL) AS first_nvlink_replay_error_count,
+    last(nvlink_replay_error_count, time)
+        FILTER (WHERE nvlink_replay_error_count IS NOT NULL) AS last_nvlink_replay_error_count,
     sum((counter_resets->>'nvlink_replay_error_count')::bigint)::bigint AS resets_nvlink_replay_error_count,
-    first(nvlink_recovery_error_count + coalesce((counter_resets->>'nvlink_recovery_error_count')::bigint, 0), time) FILTER (WHERE nvlink_recovery_error_count IS NOT NULL) AS first_nvlink_recovery_error_count,
-    last(nvlink_recovery_error_count, time) FILTER (WHERE nvlink_recovery_error_count IS NOT NULL) AS last_nvlink_recovery_error_count,
+    first(nvlink_recovery_error_count + coalesce((counter_resets->>'nvlink_recovery_error_count')::bigint, 0), time)
+        FILTER (WHERE nvlink_recovery_error_count IS NOT NULL) AS first_nvlink_recovery_error_count,
+    last(nvlink_recovery_error_count, time)
+        FILTER (WHERE nvlink_recovery_error_count IS NOT NULL) AS last_nvlink_recovery_error_count,
     sum((counter_resets->>'nvlink_recovery_error_count')::bigint)::bigint AS resets_nvlink_recovery_error_count,
     sum(nvlink_bandwidth_total::double precision) AS sum_nvlink_bandwidth_total,
     count(nvlink_bandwidth_total) AS count_nvlink_bandwidth_total,

@@ -32,15 +32,19 @@ SELECT
     sum(count_power_usage)::bigint AS count_power_usage,
     min(min_power_usage) AS min_power_usage,
     max(max_power_usage) AS max_power_usage,
-    first(first_total_energy_consumption, bucket) FILTER (WHERE first_total_energy_consumption IS NOT NULL) AS first_total_energy_consumption,
-    last(last_total_energy_consumption, bucket) FILTER (WHERE last_total_energy_consumption IS NOT NULL) AS last_total_energy_consumption,
+    first(first_total_energy_consumption, bucket)
+        FILTER (WHERE first_total_energy_consumption IS NOT NULL) AS first_total_energy_consumption,
+    last(last_total_energy_consumption, bucket)
+        FILTER (WHERE last_total_energy_consumption IS NOT NULL) AS last_total_energy_consumption,
     sum(resets_total_energy_consumption)::bigint AS resets_total_energy_consumption,
     sum(sum_power_limit) AS sum_power_limit,
     sum(count_power_limit)::bigint AS count_power_limit,
     min(min_power_limit) AS min_power_limit,
     max(max_power_limit) AS max_power_limit,
-    first(first_pcie_replay_counter, bucket) FILTER (WHERE first_pcie_replay_counter IS NOT NULL) AS first_pcie_replay_counter,
-    last(last_pcie_replay_counter, bucket) FILTER (WHERE last_pcie_replay_counter IS NOT NULL) AS last_pcie_replay_counter,
+    first(first_pcie_replay_counter, bucket)
+        FILTER (WHERE first_pcie_replay_counter IS NOT NULL) AS first_pcie_replay_counter,
+    last(last_pcie_replay_counter, bucket)
+        FILTER (WHERE last_pcie_replay_counter IS NOT NULL) AS last_pcie_replay_counter,
     sum(resets_pcie_replay_counter)::bigint AS resets_pcie_replay_counter,
     sum(sum_pcie_link_gen)::bigint AS sum_pcie_link_gen,
     sum(count_pcie_link_gen)::bigint AS count_pcie_link_gen,
@@ -71,20 +75,28 @@ SELECT
     first(first_power_violation, bucket) FILTER (WHERE first_power_violation IS NOT NULL) AS first_power_violation,
     last(last_power_violation, bucket) FILTER (WHERE last_power_violation IS NOT NULL) AS last_power_violation,
     sum(resets_power_violation)::bigint AS resets_power_violation,
-    first(first_thermal_violation, bucket) FILTER (WHERE first_thermal_violation IS NOT NULL) AS first_thermal_violation,
+    first(first_thermal_violation, bucket)
+        FILTER (WHERE first_thermal_violation IS NOT NULL) AS first_thermal_violation,
     last(last_thermal_violation, bucket) FILTER (WHERE last_thermal_violation IS NOT NULL) AS last_thermal_violation,
     sum(resets_thermal_violation)::bigint AS resets_thermal_violation,
-    first(first_sync_boost_violation, bucket) FILTER (WHERE first_sync_boost_violation IS NOT NULL) AS first_sync_boost_violation,
-    last(last_sync_boost_violation, bucket) FILTER (WHERE last_sync_boost_violation IS NOT NULL) AS last_sync_boost_violation,
+    first(first_sync_boost_violation, bucket)
+        FILTER (WHERE first_sync_boost_violation IS NOT NULL) AS first_sync_boost_violation,
+    last(last_sync_boost_violation, bucket)
+        FILTER (WHERE last_sync_boost_violation IS NOT NULL) AS last_sync_boost_violation,
     sum(resets_sync_boost_violation)::bigint AS resets_sync_boost_violation,
-    first(first_board_limit_violation, bucket) FILTER (WHERE first_board_limit_violation IS NOT NULL) AS first_board_limit_violation,
-    last(last_board_limit_violation, bucket) FILTER (WHERE last_board_limit_violation IS NOT NULL) AS last_board_limit_violation,
+    first(first_board_limit_violation, bucket)
+        FILTER (WHERE first_board_limit_violation IS NOT NULL) AS first_board_limit_violation,
+    last(last_board_limit_violation, bucket)
+        FILTER (WHERE last_board_limit_violation IS NOT NULL) AS last_board_limit_violation,
     sum(resets_board_limit_violation)::bigint AS resets_board_limit_violation,
-    first(first_low_util_violation, bucket) FILTER (WHERE first_low_util_violation IS NOT NULL) AS first_low_util_violation,
+    first(first_low_util_violation, bucket)
+        FILTER (WHERE first_low_util_violation IS NOT NULL) AS first_low_util_violation,
     last(last_low_util_violation, bucket) FILTER (WHERE last_low_util_violation IS NOT NULL) AS last_low_util_violation,
     sum(resets_low_util_violation)::bigint AS resets_low_util_violation,
-    first(first_reliability_violation, bucket) FILTER (WHERE first_reliability_violation IS NOT NULL) AS first_reliability_violation,
-    last(last_reliability_violation, bucket) FILTER (WHERE last_reliability_violation IS NOT NULL) AS last_reliability_violation,
+    first(first_reliability_violation, bucket)
+        FILTER (WHERE first_reliability_violation IS NOT NULL) AS first_reliability_violation,
+    last(last_reliability_violation, bucket)
+        FILTER (WHERE last_reliability_violation IS NOT NULL) AS last_reliability_violation,
     sum(resets_reliability_violation)::bigint AS resets_reliability_violation,
     sum(sum_fb_free)::bigint AS sum_fb_free,
     sum(count_fb_free)::bigint AS count_fb_free,
@@ -98,16 +110,20 @@ SELECT
     sum(count_fb_reserved)::bigint AS count_fb_reserved,
     min(min_fb_reserved) AS min_fb_reserved,
     max(max_fb_reserved) AS max_fb_reserved,
-    first(first_ecc_sbe_vol_total, bucket) FILTER (WHERE first_ecc_sbe_vol_total IS NOT NULL) AS first_ecc_sbe_vol_total,
+    first(first_ecc_sbe_vol_total, bucket)
+        FILTER (WHERE first_ecc_sbe_vol_total IS NOT NULL) AS first_ecc_sbe_vol_total,
     last(last_ecc_sbe_vol_total, bucket) FILTER (WHERE last_ecc_sbe_vol_total IS NOT NULL) AS last_ecc_sbe_vol_total,
     sum(resets_ecc_sbe_vol_total)::bigint AS resets_ecc_sbe_vol_total,
-    first(first_ecc_dbe_vol_total, bucket) FILTER (WHERE first_ecc_dbe_vol_total IS NOT NULL) AS first_ecc_dbe_vol_total,
+    first(first_ecc_dbe_vol_total, bucket)
+        FILTER (WHERE first_ecc_dbe_vol_total IS NOT NULL) AS first_ecc_dbe_vol_total,
     last(last_ecc_dbe_vol_total, bucket) FILTER (WHERE last_ecc_dbe_vol_total IS NOT NULL) AS last_ecc_dbe_vol_total,
     sum(resets_ecc_dbe_vol_total)::bigint AS resets_ecc_dbe_vol_total,
-    first(first_ecc_sbe_agg_total, bucket) FILTER (WHERE first_ecc_sbe_agg_total IS NOT NULL) AS first_ecc_sbe_agg_total,
+    first(first_ecc_sbe_agg_total, bucket)
+        FILTER (WHERE first_ecc_sbe_agg_total IS NOT NULL) AS first_ecc_sbe_agg_total,
     last(last_ecc_sbe_agg_total, bucket) FILTER (WHERE last_ecc_sbe_agg_total IS NOT NULL) AS last_ecc_sbe_agg_total,
     sum(resets_ecc_sbe_agg_total)::bigint AS resets_ecc_sbe_agg_total,
-    first(first_ecc_dbe_agg_total, bucket) FILTER (WHERE first_ecc_dbe_agg_total IS NOT NULL) AS first_ecc_dbe_agg_total,
+    first(first_ecc_dbe_agg_total, bucket)
+        FILTER (WHERE first_ecc_dbe_agg_total IS NOT NULL) AS first_ecc_dbe_agg_total,
     last(last_ecc_dbe_agg_total, bucket) FILTER (WHERE last_ecc_dbe_agg_total IS NOT NULL) AS last_ecc_dbe_agg_total,
     sum(resets_ecc_dbe_agg_total)::bigint AS resets_ecc_dbe_agg_total,
     first(first_retired_sbe, bucket) FILTER (WHERE first_retired_sbe IS NOT NULL) AS first_retired_sbe,
@@ -120,32 +136,45 @@ SELECT
     sum(count_retired_pending)::bigint AS count_retired_pending,
     min(min_retired_pending) AS min_retired_pending,
     max(max_retired_pending) AS max_retired_pending,
-    first(first_uncorrectable_remapped_rows, bucket) FILTER (WHERE first_uncorrectable_remapped_rows IS NOT NULL) AS first_uncorrectable_remapped_rows,
-    last(last_uncorrectable_remapped_rows, bucket) FILTER (WHERE last_uncorrectable_remapped_rows IS NOT NULL) AS last_uncorrectable_remapped_rows,
+    first(first_uncorrectable_remapped_rows, bucket)
+        FILTER (WHERE first_uncorrectable_remapped_rows IS NOT NULL) AS first_uncorrectable_remapped_rows,
+    last(last_uncorrectable_remapped_rows, bucket)
+        FILTER (WHERE last_uncorrectable_remapped_rows IS NOT NULL) AS last_uncorrectable_remapped_rows,
     sum(resets_uncorrectable_remapped_rows)::bigint AS resets_uncorrectable_remapped_rows,
-    first(first_correctable_remapped_rows, bucket) FILTER (WHERE first_correctable_remapped_rows IS NOT NULL) AS first_correctable_remapped_rows,
-    last(last_correctable_remapped_rows, bucket) FILTER (WHERE last_correctable_remapped_rows IS NOT NULL) AS last_correctable_remapped_rows,
+    first(first_correctable_remapped_rows, bucket)
+        FILTER (WHERE first_correctable_remapped_rows IS NOT NULL) AS first_correctable_remapped_rows,
+    last(last_correctable_remapped_rows, bucket)
+        FILTER (WHERE last_correctable_remapped_rows IS NOT NULL) AS last_correctable_remapped_rows,
     sum(resets_correctable_remapped_rows)::bigint AS resets_correctable_remapped_rows,
     max(max_row_remap_failure) AS max_row_remap_failure,
     max(max_row_remap_pending) AS max_row_remap_pending,
-    first(first_nvlink_crc_flit_error_count, bucket) FILTER (WHERE first_nvlink_crc_flit_error_count IS NOT NULL) AS first_nvlink_crc_flit_error_count,
-    last(last_nvlink_crc_flit_error_count, bucket) FILTER (WHERE last_nvlink_crc_flit_error_count IS NOT NULL) AS last_nvlink_crc_flit_error_count,
+    first(first_nvlink_crc_flit_error_count, bucket)
+        FILTER (WHERE first_nvlink_crc_flit_error_count IS NOT NULL) AS first_nvlink_crc_flit_error_count,
+    last(last_nvlink_crc_flit_error_count, bucket)
+        FILTER (WHERE last_nvlink_crc_flit_error_count IS NOT NULL) AS last_nvlink_crc_flit_error_count,
     sum(resets_nvlink_crc_flit_error_count)::bigint AS resets_nvlink_crc_flit_error_count,
-    first(first_nvlink_crc_data_error_count, bucket) FILTER (WHERE first_nvlink_crc_data_error_count IS NOT NULL) AS first_nvlink_crc_data_error_count,
-    last(last_nvlink_crc_data_error_count, bucket) FILTER (WHERE last_nvlink_crc_data_error_count IS NOT NULL) AS last_nvlink_crc_data_error_count,
+    first(first_nvlink_crc_data_error_count, bucket)
+        FILTER (WHERE first_nvlink_crc_data_error_count IS NOT NULL) AS first_nvlink_crc_data_error_count,
+    last(last_nvlink_crc_data_error_count, bucket)
+        FILTER (WHERE last_nvlink_crc_data_error_count IS NOT NULL) AS last_nvlink_crc_data_error_count,
     sum(resets_nvlink_crc_data_error_count)::bigint AS resets_nvlink_crc_data_error_count,
-    first(first_nvlink_replay_error_count, bucket) FILTER (WHERE first_nvlink_replay_error_count IS NOT NULL) AS first_nvlink_replay_error_count,
-    last(last_nvlink_replay_error_count, bucket) FILTER (WHERE last_nvlink_replay_error_count IS NOT NULL) AS last_nvlink_replay_error_count,
+    first(first_nvlink_replay_error_count, bucket)
+        FILTER (WHERE first_nvlink_replay_error_count IS NOT NULL) AS first_nvlink_replay_error_count,
+    last(last_nvlink_replay_error_count, bucket)
+        FILTER (WHERE last_nvlink_replay_error_count IS NOT NULL) AS last_nvlink_replay_error_count,
     sum(resets_nvlink_replay_error_count)::bigint AS resets_nvlink_replay_error_count,
-    first(first_nvlink_recovery_error_count, bucket) FILTER (WHERE first_nvlink_recovery_error_count IS NOT NULL) AS first_nvlink_recovery_error_count,
-    last(last_nvlink_recovery_error_count, bucket) FILTER (WHERE last_nvlink_recovery_error_count IS NOT NULL) AS last_nvlink_recovery_error_count,
+    first(first_nvlink_recovery_error_count, bucket)
+        FILTER (WHERE first_nvlink_recovery_error_count IS NOT NULL) AS first_nvlink_recovery_error_count,
+    last(last_nvlink_recovery_error_count, bucket)
+        FILTER (WHERE last_nvlink_recovery_error_count IS NOT NULL) AS last_nvlink_recovery_error_count,
     sum(resets_nvlink_recovery_error_count)::bigint AS resets_nvlink_recovery_error_count,
     sum(sum_nvlink_bandwidth_total) AS sum_nvlink_bandwidth_total,
     sum(count_nvlink_bandwidth_total)::bigint AS count_nvlink_bandwidth_total,
     min(min_nvlink_bandwidth_total) AS min_nvlink_bandwidth_total,
     max(max_nvlink_bandwidth_total) AS max_nvlink_bandwidth_total,
     max(max_vgpu_license_status) AS max_vgpu_license_status,
-    last(last_vgpu_license_status, bucket) FILTER (WHERE last_vgpu_license_status IS NOT NULL) AS last_vgpu_license_status,
+    last(last_vgpu_license_status, bucket)
+        FILTER (WHERE last_vgpu_license_status IS NOT NULL) AS last_vgpu_license_status,
     sum(sum_gr_engine_active) AS sum_gr_engine_active,
     sum(count_gr_engine_active)::bigint AS count_gr_engine_active,
     min(min_gr_engine_active) AS min_gr_engine_active,

@@ -1,11 +1,12 @@
--- What people plot: averages beside minima and maxima, per minute, hour and day. A filter on bucket or gpu_id reaches the
--- aggregate below.
+-- What people plot: averages beside minima and maxima, per minute, hour and day. A filter on bucket or gpu_id reaches
+-- the aggregate below.
 --
--- The increases of counters are functions of a time range, not columns of the views: the increase of a bucket counts from
--- the last value of the bucket before, and a view that looks at the bucket before could not make use of a filter on bucket.
+-- The increases of counters are functions of a time range, not columns of the views: the increase of a bucket counts
+-- from the last value of the bucket before, and a view that looks at the bucket before could not make use of a filter
+-- on bucket.
 --     SELECT * FROM gpu_increases_1hour(now() - INTERVAL '1 day', now()) WHERE gpu_id = 1
--- The bucket before is the previous one with samples if at most ten buckets lie between; else a bucket counts from its own
--- first sample. NULL: no sample had a value, or the counter went back without anybody having seen it restart.
+-- The bucket before is the previous one with samples if at most ten buckets lie between; else a bucket counts from
+-- its own first sample. NULL: no sample had a value, or the counter went back without anybody having seen it restart.
 
 CREATE VIEW v_gpu_metrics_1min AS
 SELECT
@@ -400,8 +401,9 @@ SELECT
     last_status_memo
 FROM gpu_metrics_1day;
 
--- By how much a counter grew: from `previous` (the value before) or else from `first`, up to `last`, with the values it had
--- reached before it started again. NULL: unknown, because there was no value, or it went back and nobody saw the restart.
+-- By how much a counter grew: from `previous` (the value before) or else from `first`, up to `last`, with the values
+-- it had reached before it started again. NULL: unknown, because there was no value, or it went back and nobody saw
+-- the restart.
 CREATE FUNCTION counter_increase(first bigint, last bigint, resets bigint, previous bigint) RETURNS bigint
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE
@@ -583,3 +585,14 @@ SELECT * FROM (
 ) AS increases
 WHERE increases.bucket >= since
 $$;
+
+COMMENT ON VIEW gpu_metrics_1min IS 'Per GPU and minute; see v_gpu_metrics_1min and gpu_increases_1min().';
+COMMENT ON VIEW gpu_metrics_1hour IS 'Per GPU and hour; see v_gpu_metrics_1hour and gpu_increases_1hour().';
+COMMENT ON VIEW gpu_metrics_1day IS 'Per GPU and day (UTC); see v_gpu_metrics_1day and gpu_increases_1day().';
+COMMENT ON VIEW v_gpu_metrics_1min IS 'Averages, minima and maxima per GPU and minute.';
+COMMENT ON VIEW v_gpu_metrics_1hour IS 'Averages, minima and maxima per GPU and hour.';
+COMMENT ON VIEW v_gpu_metrics_1day IS 'Averages, minima and maxima per GPU and day (UTC).';
+SELECT describe_columns(relation) FROM unnest(ARRAY[
+    'gpu_metrics_1min', 'gpu_metrics_1hour', 'gpu_metrics_1day',
+    'v_gpu_metrics_1min', 'v_gpu_metrics_1hour', 'v_gpu_metrics_1day'
+]::regclass[]) AS relation;

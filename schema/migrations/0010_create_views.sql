@@ -1,5 +1,5 @@
--- The percentages the collector derives (services/collector/enrich.py), computed here the same way: two decimals, NULL where
--- a part is unknown or the whole is nothing.
+-- The percentages the collector derives (services/collector/enrich.py), computed here the same way: two decimals,
+-- NULL where a part is unknown or the whole is nothing.
 CREATE FUNCTION percent(part double precision, whole double precision) RETURNS double precision
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT round((100.0 * part / nullif(whole, 0))::numeric, 2)::double precision
@@ -102,9 +102,9 @@ LEFT JOIN gpu_history h ON h.gpu_id = m.gpu_id
     AND (m.time >= h.valid_from OR h.earliest)
     AND (m.time < h.valid_to OR h.valid_to IS NULL);
 
--- The newest samples of the GPUs that have been silent for more than an hour. A join could not leave out chunks and would
--- look into each of them for each GPU (measured: 8 ms a GPU with 336 chunks); here those that fell silent in the same minute
--- are fetched by one query with the times as constants.
+-- The newest samples of the GPUs that have been silent for more than an hour. A join could not leave out chunks and
+-- would look into each of them for each GPU (measured: 8 ms a GPU with 336 chunks); here those that fell silent in
+-- the same minute are fetched by one query with the times as constants.
 CREATE FUNCTION silent_gpu_samples() RETURNS SETOF gpu_metrics
 LANGUAGE plpgsql STABLE ROWS 100 AS $$
 DECLARE
@@ -124,13 +124,13 @@ BEGIN
 END
 $$;
 
--- One row per GPU: what it is, its newest sample and how old that is. A GPU that was lost so long ago that its rows are gone
--- keeps its row, without values.
+-- One row per GPU: what it is, its newest sample and how old that is. A GPU that was lost so long ago that its rows
+-- are gone keeps its row, without values.
 --
--- The newest sample of a GPU that reports is found by gpu_latest and the primary key. Samples younger than an hour are not
--- compressed yet (COMPRESS_AFTER) and in few chunks; OFFSET 0 keeps the planner from scanning those instead. The age is
--- written as a difference on purpose: the planner then takes a third of the GPUs for silent and hashes them, where statistics
--- from before an outage would have it compare each with each.
+-- The newest sample of a GPU that reports is found by gpu_latest and the primary key. Samples younger than an hour
+-- are not compressed yet (COMPRESS_AFTER) and in few chunks; OFFSET 0 keeps the planner from scanning those instead.
+-- The age is written as a difference on purpose: the planner then takes a third of the GPUs for silent and hashes
+-- them, where statistics from before an outage would have it compare each with each.
 CREATE VIEW v_latest_gpu_metrics AS
 SELECT
     s.latest AS time,
@@ -233,8 +233,9 @@ JOIN (
     WHERE now() - l.time >= INTERVAL '1 hour'
 ) s ON s.id = g.gpu_id;
 
--- The fleet by cluster, data centre and model; counts and sums, so that lines add up. A GPU reports while its newest sample is
--- younger than five minutes (Prometheus' look-back); values are of GPUs that report, and NULL where none has the metric.
+-- The fleet by cluster, data centre and model; counts and sums, so that lines add up. A GPU reports while its newest
+-- sample is younger than five minutes (Prometheus' look-back); values are of GPUs that report, and NULL where none
+-- has the metric.
 CREATE VIEW v_fleet_health_summary AS
 WITH newest_score AS (
     SELECT DISTINCT ON (gpu_id) gpu_id, score, grade
@@ -272,3 +273,9 @@ SELECT
     count(*) FILTER (WHERE grade IN ('poor', 'critical', 'failed')) AS gpus_to_replace
 FROM gpu
 GROUP BY cluster, datacenter, model;
+
+COMMENT ON VIEW v_gpu_metrics IS 'Samples with the GPU and where it stood at that time.';
+COMMENT ON VIEW v_latest_gpu_metrics IS 'One row per GPU: its newest sample and how old that is.';
+COMMENT ON VIEW v_fleet_health_summary IS 'The fleet by cluster, data centre and model.';
+SELECT describe_columns('v_gpu_metrics'), describe_columns('v_latest_gpu_metrics');
+COMMENT ON COLUMN v_latest_gpu_metrics.age IS 'Now less the time of the newest sample.';

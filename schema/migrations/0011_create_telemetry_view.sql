@@ -1,5 +1,5 @@
--- The table that the host kit's runbooks and dashboards query, as a view: their SELECTs run word for word. Reset is a command
--- (`gpumon reset`), since a view cannot be truncated.
+-- The table that the host kit's runbooks and dashboards query, as a view: their SELECTs run word for word. Reset is a
+-- command (`gpumon reset`), since a view cannot be truncated.
 CREATE SCHEMA IF NOT EXISTS telemetry;
 
 CREATE VIEW telemetry.gpu_telemetry AS

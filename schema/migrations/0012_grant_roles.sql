@@ -1,7 +1,8 @@
--- Group roles, for logins to be members of: gpu_owner (all rights on the data: reset, repair), gpu_writer (the sink and the
--- services that score), gpu_reader (dashboards, API). The tables belong to the login that migrates, since TimescaleDB's
--- background jobs run as the owner, who must be able to log in. `gpumon migrate` calls this function each time, so objects
--- made later are covered. Where the user may not create roles, it says so and leaves what is there.
+-- Group roles, for logins to be members of: gpu_owner (all rights on the data: reset, repair), gpu_writer (the sink
+-- and the services that score), gpu_reader (dashboards, API). The tables belong to the login that migrates, since
+-- TimescaleDB's background jobs run as the owner, who must be able to log in. `gpumon migrate` calls this function
+-- each time, so objects made later are covered. Where the user may not create roles, it says so and leaves what is
+-- there.
 CREATE FUNCTION grant_roles() RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -26,9 +27,8 @@ BEGIN
     EXECUTE format('GRANT CONNECT, TEMPORARY ON DATABASE %I TO gpu_owner, gpu_writer', current_database());
     EXECUTE format('GRANT CONNECT ON DATABASE %I TO gpu_reader', current_database());
 
-    -- EXECUTE, because TimescaleDB adds the chunks to the statement it is given: kept for a second call in one session, a
-    -- plain statement would name chunks that are gone.
-    -- Reader: everything, to read.
+    -- EXECUTE, because TimescaleDB adds the chunks to the statement it is given: kept for a second call in one
+    -- session, a plain statement would name chunks that are gone. Reader: everything, to read.
     EXECUTE 'GRANT USAGE ON SCHEMA public, telemetry TO gpu_owner, gpu_writer, gpu_reader';
     EXECUTE 'GRANT SELECT ON ALL TABLES IN SCHEMA public, telemetry TO gpu_reader, gpu_writer';
     EXECUTE 'ALTER DEFAULT PRIVILEGES IN SCHEMA public GRANT SELECT ON TABLES TO gpu_reader, gpu_writer';

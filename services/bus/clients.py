@@ -7,12 +7,17 @@ from typing import Any, Final
 
 from confluent_kafka import KafkaError
 
+from services.ops.clock import Clock, SystemClock
 from services.settings import Settings
 
 log = logging.getLogger("kafka")
 
 Config = dict[str, Any]
 
+REPEAT_ERROR_AFTER: Final = 30.0
+"""Seconds until the same kind of error is logged again."""
+LONGEST_RECONNECT_MS: Final = 2_000
+"""A broker that is back is found within two seconds (default 10 s)."""
 MAX_POLL_INTERVAL_MS: Final = 300_000
 """A consumer that has not polled for so long leaves its group. librdkafka's default; our loops poll every second."""
 PREFETCH_KIB: Final = 32 * 1024
@@ -21,9 +26,31 @@ SMALLEST_PREFETCH: Final = 20_000
 """Messages fetched ahead: four default batches, so that the next one is there when a batch is written."""
 
 
+class ErrorLog:
+    """Told of every error librdkafka meets. It repeats all but fatal ones by itself, many times a second while a broker
+    is away, so each kind is logged once in a while."""
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._logged: dict[str, float] = {}
+
+    def __call__(self, error: KafkaError) -> None:
+        now, name = self._clock.monotonic(), error.name()
+        if error.fatal() or now - self._logged.get(name, float("-inf")) >= REPEAT_ERROR_AFTER:
+            self._logged[name] = now
+            level = logging.ERROR if error.fatal() else logging.WARNING
+            log.log(level, "Kafka client: %s", error.str(), extra={"code": name})
+
+
 def client_config(settings: Settings, client_id: str) -> Config:
     """What every client shares."""
-    return {"bootstrap.servers": settings.kafka_bootstrap, "client.id": client_id, "error_cb": _report}
+    return {
+        "bootstrap.servers": settings.kafka_bootstrap,
+        "client.id": client_id,
+        "error_cb": ErrorLog(),
+        "log_level": 2,  # its own lines on stderr: critical ones only, the others come to error_cb
+        "reconnect.backoff.max.ms": LONGEST_RECONNECT_MS,
+    }
 
 
 def producer_config(settings: Settings, client_id: str) -> Config:
@@ -67,9 +94,3 @@ def reader_config(settings: Settings, client_id: str) -> Config:
         "enable.partition.eof": True,
         "auto.offset.reset": "earliest",
     }
-
-
-def _report(error: KafkaError) -> None:
-    """librdkafka retries all but fatal errors by itself; say what it meets."""
-    level = logging.ERROR if error.fatal() else logging.WARNING
-    log.log(level, "Kafka client: %s", error.str(), extra={"code": error.name()})

@@ -29,6 +29,8 @@ REQUEST_TIMEOUT: Final = 10.0
 """Seconds for one admin request."""
 LOOK_INTERVAL: Final = 0.5
 """Seconds between two looks for a broker that is not there yet."""
+LARGEST_LETTER: Final = 2 * 1024 * 1024 + 64 * 1024
+"""Bytes: an event of the raw topic (1 MiB at most) with headers, and what a batch adds."""
 INVALID_PARTITIONS: Final = 1
 """Dead letters are few, and read by people."""
 
@@ -40,6 +42,13 @@ class Topic:
     name: str
     partitions: int
     retention_ms: int
+    largest_message: int | None = None
+    """Bytes; None leaves it at the broker's default."""
+
+    @property
+    def config(self) -> dict[str, str]:
+        size = {} if self.largest_message is None else {"max.message.bytes": str(self.largest_message)}
+        return {"retention.ms": str(self.retention_ms), **size}
 
 
 class TopicsError(Exception):
@@ -52,7 +61,7 @@ def wanted(settings: Settings) -> list[Topic]:
     return [
         Topic(settings.kafka_topic, settings.kafka_partitions, data),
         Topic(settings.kafka_topic_events, settings.kafka_partitions, invalid),
-        Topic(settings.kafka_topic_invalid, INVALID_PARTITIONS, invalid),
+        Topic(settings.kafka_topic_invalid, INVALID_PARTITIONS, invalid, LARGEST_LETTER),
     ]
 
 
@@ -109,26 +118,27 @@ def _ask_for(admin: AdminClient, topics: list[Topic]) -> None:
 
 
 def _create(admin: AdminClient, topic: Topic, replication: int) -> None:
-    config = {"retention.ms": str(topic.retention_ms), "cleanup.policy": "delete"}
-    new = NewTopic(topic.name, topic.partitions, replication, config=config)
+    new = NewTopic(topic.name, topic.partitions, replication, config=topic.config | {"cleanup.policy": "delete"})
     try:
         admin.create_topics([new], operation_timeout=REQUEST_TIMEOUT)[topic.name].result()
     except KafkaException as error:
         if error.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS:
             return  # another one was faster
         raise TopicsError(f"cannot create {topic.name}: {error.args[0].str()}") from error
-    log.info("created", extra={"topic": topic.name, "partitions": topic.partitions, **config})
+    log.info("created", extra={"topic": topic.name, "partitions": topic.partitions, **topic.config})
 
 
 def _adjust(admin: AdminClient, topic: Topic, partitions: int) -> None:
-    """Retention is set; partitions are not changed: that would send a GPU's key to another partition in mid-stream."""
+    """Configure it; partitions are not changed: a GPU's key would go to another one in mid-stream."""
     if partitions != topic.partitions:
         facts = {"topic": topic.name, "partitions": partitions, "wanted": topic.partitions}
         log.warning("exists with another number of partitions; left as it is", extra=facts)
-    entry = ConfigEntry("retention.ms", str(topic.retention_ms), incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource(ResourceType.TOPIC, topic.name, incremental_configs=[entry])
+    entries = [
+        ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET) for name, value in topic.config.items()
+    ]
+    resource = ConfigResource(ResourceType.TOPIC, topic.name, incremental_configs=entries)
     try:
         admin.incremental_alter_configs([resource])[resource].result()
     except KafkaException as error:
-        raise TopicsError(f"cannot set the retention of {topic.name}: {error.args[0].str()}") from error
-    log.info("exists", extra={"topic": topic.name, "partitions": partitions, "retention_ms": topic.retention_ms})
+        raise TopicsError(f"cannot configure {topic.name}: {error.args[0].str()}") from error
+    log.info("exists", extra={"topic": topic.name, "partitions": partitions, **topic.config})

@@ -236,7 +236,7 @@ class Deliverer:
         """Keep one piece of the spool on its way, once everything before it has been settled."""
         if self._piece is not None:
             flight = self._piece[1]
-            if flight.failed and flight.pending:
+            if flight.failed:
                 self._bus.abandon(in_flight=True)
             self._land_if_complete()
         if (

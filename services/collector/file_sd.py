@@ -43,8 +43,8 @@ class TargetFiles:
 
     @property
     def problems(self) -> dict[str, str]:
-        """File -> why its last good list is still in use."""
-        return {path: file.problem for path, file in self._files.items() if file.problem}
+        """File -> why its last good list is still in use. Safe in another thread than `refresh`."""
+        return {path: file.problem for path, file in list(self._files.items()) if file.problem}
 
     def refresh(self) -> bool:
         """Look at all files; True when a list may have changed. A deleted file takes its targets with it."""
@@ -57,7 +57,7 @@ class TargetFiles:
 
     def targets(self) -> list[Target]:
         """In the order of patterns and names."""
-        return [target for file in self._files.values() for target in file.targets]
+        return [target for file in list(self._files.values()) for target in file.targets]
 
     def _matches(self, pattern: str) -> list[str]:
         paths = sorted(glob.glob(pattern))

@@ -51,7 +51,7 @@ class Group:
         """Lines that belong to no GPU."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that makes building one, the most frequent thing here, three times as slow
 class Run:
     """Consecutive lines of one metric: `texts[i]` is the text after the head of the line labelled `group.sets[i]`.
 

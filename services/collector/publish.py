@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -67,11 +67,18 @@ class Flight:
         if error.code() in _PURGED:  # a consequence of the first failure, which is counted
             self.failed.append(message)
             return
-        (self.rejected if error.code() in _FOR_GOOD else self.failed).append(message)
-        self._note(error.name())
+        if error.code() in _FOR_GOOD:
+            self.reject(message, error.name())
+        else:
+            self.refuse([message], error.name())
+
+    def reject(self, message: Message, reason: str) -> None:
+        """What Kafka will never take."""
+        self.rejected.append(message)
+        self._note(reason)
 
     def refuse(self, messages: Iterable[Message], reason: str) -> None:
-        """What the producer did not even take."""
+        """What is to be sent again."""
         self.failed.extend(messages)
         self._note(reason)
 
@@ -122,36 +129,57 @@ class Publisher:
         flight = Flight(batch, self.errors)
         produce, delivered = self._producer.produce, flight.delivered
         headers: Any = batch.headers  # the client asks for an invariant list of a wider type
-        sent = 0
-        try:
-            for topic, key, value in batch.messages:
+        for at, (topic, key, value) in enumerate(batch.messages):
+            try:
                 produce(topic, value, key, on_delivery=delivered, headers=headers)
-                sent += 1
-        except (BufferError, KafkaException) as error:
-            flight.refuse(batch.messages[sent:], _name(error))
-        flight.pending += sent
+            except (BufferError, KafkaException) as error:
+                if not self._rejected(flight, batch.messages[at], error):
+                    flight.refuse(batch.messages[at:], self._refusal(error))
+                    break
+            else:
+                flight.pending += 1
         return flight
 
     def send_records(self, records: Iterable[Record]) -> Flight:
         """The same for what was spooled: each record has headers of its own."""
         flight = Flight(Batch("spool", [], []), self.errors)
         produce, delivered = self._producer.produce, flight.delivered
-        try:
-            for record in records:
-                headers: Any = record.headers
+        for record in records:
+            headers: Any = record.headers
+            try:
                 produce(record.topic, record.value, record.key, on_delivery=delivered, headers=headers)
+            except (BufferError, KafkaException) as error:
+                message = (record.topic, record.key, record.value)
+                if not self._rejected(flight, message, error):
+                    flight.refuse([message], self._refusal(error))
+                    break
+            else:
                 flight.pending += 1
-        except (BufferError, KafkaException) as error:
-            flight.refuse([(record.topic, record.key, record.value)], _name(error))
         return flight
+
+    def _rejected(self, flight: Flight, message: Message, error: BufferError | KafkaException) -> bool:
+        """Whether the client itself knows that Kafka will never take this message."""
+        if isinstance(error, BufferError) or error.args[0].code() not in _FOR_GOOD:
+            return False
+        flight.reject(message, error.args[0].name())
+        return True
 
     def poll(self, timeout: float = 0.0) -> None:
         """Serve delivery reports, waiting up to `timeout` seconds for the first."""
-        self._producer.poll(timeout)
+        self._serve(self._producer.poll, timeout)
+
+    def _serve(self, call: Callable[[float], int], timeout: float) -> None:
+        """The client raises fatal errors here; what was sent then fails too, and `abandon` makes a new producer."""
+        try:
+            call(timeout)
+        except KafkaException as error:
+            self._refusal(error)
+            if not self._fatal:
+                raise
 
     def flush(self, timeout: float) -> None:
         """Wait up to `timeout` seconds until all is reported."""
-        self._producer.flush(timeout)
+        self._serve(self._producer.flush, timeout)
 
     def abandon(self, *, in_flight: bool) -> None:
         """Give up what is queued (and, with `in_flight`, what was sent and not answered): all is reported as failed.
@@ -159,13 +187,17 @@ class Publisher:
         In-flight messages may have arrived: sending them again can make repeats, which the table removes.
         """
         self._producer.purge(in_queue=True, in_flight=in_flight, blocking=True)
-        self._producer.poll(0)
+        self.poll()
         if self._fatal:
             log.error("the Kafka producer failed for good: making a new one")
-            self._producer.flush(1)
+            self.flush(1)
             self._fatal = False
             self._producer = self._make()
 
-
-def _name(error: BufferError | KafkaException) -> str:
-    return QUEUE_FULL if isinstance(error, BufferError) else str(error.args[0].name())
+    def _refusal(self, error: BufferError | KafkaException) -> str:
+        """Why the producer did not take a message."""
+        if isinstance(error, BufferError):
+            return QUEUE_FULL
+        cause: KafkaError = error.args[0]
+        self._fatal = self._fatal or cause.fatal() or cause.code() == KafkaError._FATAL  # noqa: SLF001  # as above
+        return str(cause.name())

@@ -215,16 +215,26 @@ class Spool:
         segment.records = max(0, segment.records - len(chunk.records))
         self._offset = chunk.end
         if self._offset < segment.size or (self._written and segment is self._segments[-1]):
-            files.write_position(self._directory, Position(segment.path.name, segment.identity, self._offset))
+            self._note_position(Position(segment.path.name, segment.identity, self._offset))
         else:
             self._finish(segment)
         self._oldest = self._peek()
+
+    def _note_position(self, position: Position) -> None:
+        """A position that cannot be written (a full disk) costs repeats after a crash: no reason to stop sending."""
+        try:
+            files.write_position(self._directory, position)
+        except OSError as error:
+            log.warning("cannot note how far the spool has been sent", extra={"error": error.strerror})
 
     def _finish(self, segment: Segment) -> None:
         if segment is self._segments[-1]:
             self._close_writer()
         self._segments.remove(segment)
-        files.discard(segment)
+        try:
+            files.discard(segment)
+        except OSError as error:
+            log.error("cannot delete a sent segment", extra={"segment": str(segment.path), "error": error.strerror})
         self._offset = self._segments[0].first if self._segments else 0
 
     def _peek(self) -> int | None:

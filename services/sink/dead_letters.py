@@ -26,6 +26,9 @@ REPLAYED_FROM: Final = "replayed_from"
 REPLAYED: Final = "replayed"
 """Header of a marker in the topic of dead letters: the identity that was replayed. The marker has no value."""
 
+TRUNCATED_BYTES: Final = 256 * 1024
+"""Of a value that is too large for the topic of dead letters; the topic's usual limit is 1 MiB."""
+
 Identity = tuple[str, int, int]
 """(source topic, partition, offset)."""
 
@@ -94,6 +97,13 @@ def to_headers(item: DeadLetter) -> list[tuple[str, str | bytes | None]]:
     return [*((name, value) for name, value in named if value), *kept]
 
 
+def truncated(item: DeadLetter) -> DeadLetter:
+    """The beginning of a letter that Kafka does not take whole: better than a sink that stops at it for good."""
+    length = len(item.value or b"")
+    cut = (item.value or b"")[:TRUNCATED_BYTES]
+    return msgspec.structs.replace(item, value=cut, message=f"{item.message} ({length} bytes, cut to {len(cut)})")
+
+
 class DeadLetters:
     """The producer's side. `publish` returns when Kafka has acknowledged every letter."""
 
@@ -118,6 +128,8 @@ class DeadLetters:
         def delivered(error: KafkaError | None, _message: object) -> None:
             if error is None:
                 acknowledged.add(item.identity)
+            elif error.code() == KafkaError.MSG_SIZE_TOO_LARGE and len(item.value or b"") > TRUNCATED_BYTES:
+                self._send(truncated(item), acknowledged, failures)
             else:
                 failures.append(error.str())
 
@@ -127,4 +139,4 @@ class DeadLetters:
             self._producer.flush(self._timeout)
             failures.append("the producer's queue was full")
         except KafkaException as error:
-            failures.append(error.args[0].str())
+            delivered(error.args[0], None)

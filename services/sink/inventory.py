@@ -6,6 +6,7 @@ transaction of its own, so that a row never refers to a GPU that was rolled back
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -27,21 +28,39 @@ ORDER BY given.position
 
 KnownGpu = tuple[int, bytes]
 """(gpu_id, UUID as it must be the message's key)."""
+GpuKey = tuple[str, int | None]
+"""(UUID, MIG instance id)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """An identity that is new or has changed, seen first at `time`."""
+
+    identity: bytes
+    time: Micros
+    key: GpuKey
+
+    @property
+    def uuid(self) -> bytes:
+        return self.key[0].encode()
 
 
 class Inventory:
-    """The identities met so far. Used by the main loop; `register` runs in the writer's thread meanwhile waited for."""
+    """The identities met so far.
+
+    `known` holds the current identity of each GPU only: a change takes the place of what was before, so that changing
+    back is a change as well, and memory stays in proportion to the fleet. Used by the main loop; `register` runs in the
+    writer's thread while the loop waits for it.
+    """
 
     def __init__(self) -> None:
         self.known: dict[bytes, KnownGpu] = {}
-        """Current identity -> GPU. One entry per GPU: a changed identity takes the place of the one before, so that
-        changing back is noticed as well, and memory stays in proportion to the fleet."""
-        self._current: dict[int, bytes] = {}
-        self._waiting: dict[bytes, tuple[Micros, bytes]] = {}
+        self._current: dict[GpuKey, bytes] = {}
+        self._waiting: list[Met] = []
         self._refused: dict[bytes, Invalid] = {}
 
-    def meet(self, identity: bytes, time: Micros) -> KnownGpu | None:
-        """Note an unknown identity for `register`. Raises Invalid if it is none, or the database refused it before."""
+    def meet(self, identity: bytes, time: Micros) -> None:
+        """Note an identity that is not known, for `register`. Raises Invalid if it is none, or was refused before."""
         if identity in self._refused:
             raise self._refused[identity]
         try:
@@ -49,8 +68,14 @@ class Inventory:
         except DECODER_ERRORS as error:
             verdict = refusal(error)
             raise Invalid(_at_gpu(verdict.reason), f"gpu: {verdict.message}", cause=verdict.cause) from None
-        self._waiting.setdefault(identity, (time, gpu.uuid.encode()))
-        return None
+        key = gpu.uuid, gpu.instance_id
+        former = self._current.get(key)
+        if former == identity:
+            return  # it is the newest of those that wait
+        if former is not None:
+            self.known.pop(former, None)
+        self._current[key] = identity
+        self._waiting.append(Met(identity, time, key))
 
     @property
     def waiting(self) -> int:
@@ -58,50 +83,52 @@ class Inventory:
         return len(self._waiting)
 
     def register(self, connection: psycopg.Connection) -> None:
-        """Give every waiting identity its gpu_id. A refused one is remembered with its reason; others are not hurt.
+        """Give every waiting identity its gpu_id, in the order they were met. A refused one is remembered with its
+        reason, and does not hurt the others.
 
-        Raises psycopg.Error if the database could not be asked; nothing is forgotten then.
+        All are known afterwards, also those that changed again in between: `forget_former` when their messages are
+        mapped. Raises psycopg.Error if the database could not be asked; nothing is forgotten then.
         """
-        self._refused.clear()
-        identities = list(self._waiting)
         try:
-            ids = self._ask(connection, identities)
+            ids: list[int | Invalid] = list(self._ask(connection, self._waiting))
         except psycopg.Error as error:
             if classify(error) is not Kind.DATA:
                 raise
-            self._register_one_by_one(connection, identities)
-            return
-        for identity, gpu_id in zip(identities, ids, strict=True):
-            self._learn(identity, gpu_id)
+            ids = [self._ask_alone(connection, met) for met in self._waiting]
+        for met, answer in zip(self._waiting, ids, strict=True):
+            if isinstance(answer, Invalid):
+                self._refused[met.identity] = answer
+            else:
+                self.known[met.identity] = (answer, met.uuid)
 
-    def _register_one_by_one(self, connection: psycopg.Connection, identities: list[bytes]) -> None:
-        for identity in identities:
-            try:
-                self._learn(identity, self._ask(connection, [identity])[0])
-            except psycopg.Error as error:
-                if classify(error) is not Kind.DATA:
-                    raise
-                state = error.sqlstate or ""
-                self._refused[identity] = Invalid(
-                    Reason.DATABASE, f"gpu: {error}", cause=type(error).__name__, sqlstate=state
-                )
-                del self._waiting[identity]
+    def forget_former(self) -> None:
+        """Leave the newest identity of each GPU that was registered; refusals hold for their batch only."""
+        for met in self._waiting:
+            if self._current[met.key] != met.identity:
+                self.known.pop(met.identity, None)
+            elif met.identity in self._refused:
+                del self._current[met.key]
+        self._waiting.clear()
+        self._refused.clear()
 
-    def _ask(self, connection: psycopg.Connection, identities: list[bytes]) -> list[int]:
+    def _ask_alone(self, connection: psycopg.Connection, met: Met) -> int | Invalid:
+        try:
+            return self._ask(connection, [met])[0]
+        except psycopg.Error as error:
+            if classify(error) is not Kind.DATA:
+                raise
+            text = str(error).strip().partition("\n")[0]
+            return Invalid(Reason.DATABASE, f"gpu: {text}", cause=type(error).__name__, sqlstate=error.sqlstate or "")
+
+    @staticmethod
+    def _ask(connection: psycopg.Connection, waiting: list[Met]) -> list[int]:
         given = {
             "epoch": EPOCH,
-            "identities": [identity.decode(errors="replace") for identity in identities],
-            "seen": [self._waiting[identity][0] for identity in identities],
+            "identities": [met.identity.decode(errors="replace") for met in waiting],
+            "seen": [met.time for met in waiting],
         }
         with connection.transaction():
             return [row[0] for row in connection.execute(_REGISTER, given).fetchall()]
-
-    def _learn(self, identity: bytes, gpu_id: int) -> None:
-        former = self._current.get(gpu_id)
-        if former is not None:
-            self.known.pop(former, None)
-        self._current[gpu_id] = identity
-        self.known[identity] = (gpu_id, self._waiting.pop(identity)[1])
 
 
 def _at_gpu(reason: Reason) -> Reason:

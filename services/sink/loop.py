@@ -46,8 +46,8 @@ IDLE_POLL: Final = 0.5
 STARTING_POLL: Final = 0.05
 """Seconds, the same, until there are partitions: a poll in which they are assigned ends only when its time is up."""
 CHUNK: Final = 500
-"""Messages per poll. They are decoded while they are still in the processor's cache: at 5,000 fetching and decoding took
-a microsecond per message more."""
+"""Messages per poll. They are decoded while they are still in the processor's cache: at 5,000, fetching and decoding
+took a microsecond per message more."""
 PATIENCE: Final = 1.0
 """Seconds the writer may be behind before reading is paused. Shorter waits are what back-pressure looks like."""
 PAUSED_POLL: Final = 0.2
@@ -149,11 +149,12 @@ class Sink:
             self._intake.take(messages, self._batch)
 
     def _resolve_identities(self) -> None:
-        """Register the GPUs not met before, then map their messages. Repeats where one GPU's identity changed twice."""
-        while self._inventory.waiting:
+        """Register the GPUs not met before, then map their messages."""
+        if self._inventory.waiting:
             self._metrics.identities.inc(self._inventory.waiting)
             self._wait(self._writer.run(self._inventory.register))
             self._intake.take_deferred(self._batch)
+            self._inventory.forget_former()
 
     # 4. write
 

@@ -64,8 +64,9 @@ class RowMapper:
         if not self._oldest <= time <= self._newest:
             raise refuse_time(time, (self._oldest, self._newest))
         identity = bytes(sample.gpu)
-        known = self._gpus.get(identity) or self._inventory.meet(identity, time)
+        known = self._gpus.get(identity)
         if known is None:
+            self._inventory.meet(identity, time)
             return None
         if known[1] != key:
             raise Invalid(Reason.BAD_KEY, f"key {key!r} is not the GPU's UUID {known[1].decode()!r}")

@@ -45,6 +45,8 @@ GC_THRESHOLD: Final = 100_000
 the default of 700 the collector looked at them again and again: 0.4 us a row."""
 
 
+LARGEST_LETTER: Final = 2 * 1024 * 1024
+"""Bytes: any event that fits into the raw topic (1 MiB) and its headers."""
 _SCHEMA_ERRORS: Final = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.UndefinedFunction,
@@ -64,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, settings: Settings) -> int:  # noqa: ARG001 - every role is called alike
     """0 after SIGTERM, 1 when a person must look."""
     stop = stop_on_signals()
+    tune_interpreter()
     try:
         serve(settings, stop)
     except psycopg.Error as error:
@@ -84,11 +87,12 @@ def serve(
     clock: Clock | None = None,
 ) -> None:
     """Run one sink until `stop`. Raises psycopg.Error, KafkaException."""
-    tune_interpreter()
     clock = clock or SystemClock()
     metrics = SinkMetrics(registry)
     letters = DeadLetters(
-        Producer(producer_config(settings, CLIENT_ID)), settings.kafka_topic_invalid, settings.kafka_delivery_timeout
+        Producer(producer_config(settings, CLIENT_ID) | {"message.max.bytes": LARGEST_LETTER}),
+        settings.kafka_topic_invalid,
+        settings.kafka_delivery_timeout,
     )
     writer = Writer(
         connect=lambda: connect(settings.dsn),

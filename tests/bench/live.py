@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ class LiveRun:
     progress: Progress
     resident: dict[str, float]
     """MiB by role, the largest seen."""
+    cores: dict[str, float]
+    """Cores busy by role, after the start: processor seconds per second."""
 
 
 def resident_mib(pid: int) -> float:
@@ -29,6 +32,12 @@ def resident_mib(pid: int) -> float:
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024
     raise RuntimeError(f"no VmHWM for process {pid}")
+
+
+def processor_seconds(pid: int) -> float:
+    """User and system time of a process so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def run_live(gpus: int, interval: float, seconds: float) -> LiveRun:
@@ -41,8 +50,12 @@ def run_live(gpus: int, interval: float, seconds: float) -> LiveRun:
             pipeline.start()
             ledger = Ledger(pipeline, settings)
             ledger.open()
+            time.sleep(interval)  # the first scrape is cold: every GPU, label and identity is new
+            before, began = _busy(pipeline), time.monotonic()
             time.sleep(seconds)
             pipeline.check()
+            span = time.monotonic() - began
+            cores = {name: (busy - before[name]) / span for name, busy in _busy(pipeline).items()}
             resident = {name: resident_mib(role.pid) for name, role in pipeline.roles.items()}
             pipeline.stop_role("collector")
             if not ledger.drain(DRAIN_SECONDS):
@@ -53,4 +66,8 @@ def run_live(gpus: int, interval: float, seconds: float) -> LiveRun:
             pipeline.stop()
     if balance.published != balance.rows:
         raise RuntimeError(f"{gpus} GPUs: {balance.published} events published, {balance.rows} rows")
-    return LiveRun(balance, progress, resident)
+    return LiveRun(balance, progress, resident, cores)
+
+
+def _busy(pipeline: Pipeline) -> dict[str, float]:
+    return {name: processor_seconds(role.pid) for name, role in pipeline.roles.items()}

@@ -226,6 +226,6 @@ def answer_with(sqlstate: str, message: str, severity: str = "FATAL") -> Callabl
         pair.deaf.set()
         pair.client.sendall(error)
         pair.client.shutdown(socket.SHUT_WR)
-        pair.server.close()
+        _reset(pair.server)
 
     return act

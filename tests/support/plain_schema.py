@@ -25,10 +25,10 @@ def build(connection: Connection) -> None:
 
 def fresh(dsn: str) -> Connection:
     """A connection in autocommit to the database, emptied, with the plain schema."""
-    connection = psycopg.connect(dsn, autocommit=True)
-    for schema in ("public", "telemetry"):
-        connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
-    connection.execute("CREATE SCHEMA public")
-    connection.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
-    build(connection)
-    return connection
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        for schema in ("public", "telemetry"):
+            connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE".encode())
+        connection.execute("CREATE SCHEMA public")
+        connection.execute("GRANT USAGE ON SCHEMA public TO PUBLIC")
+        build(connection)
+    return psycopg.connect(dsn, autocommit=True)

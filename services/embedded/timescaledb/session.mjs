@@ -118,8 +118,8 @@ export class Session {
 
   #sync(bytes) {
     if (this.#skipSync) return void (this.#skipSync = false);
-    const parse = this.#unit.find((each) => each[0] === 0x50);
-    const copy = parse === undefined ? null : copyFromStdin(parse, parse.indexOf(0, 5) + 1);
+    const [parse, execute] = ["P", "E"].map((type) => this.#unit.find((each) => each[0] === type.charCodeAt(0)));
+    const copy = parse && execute ? copyFromStdin(parse, parse.indexOf(0, 5) + 1) : null;
     if (copy !== null) return this.#beginExtendedCopy(parse, copy);
     this.#unit.push(bytes);
     this.#endUnit();
@@ -223,8 +223,11 @@ function plain(messages) {
   return { messages, prelude: [], restore: [], unnamed: "dropped" };
 }
 
-function withoutCopyInResponse(chunks) {
-  const [first, ...rest] = chunks;
-  if (first === undefined || first[0] !== 0x47) return chunks;
-  return [first.subarray(1 + first.readInt32BE(1)), ...rest];
+/** The engine flushes its CopyInResponse before it reads data: it ends the first chunk, after notices if there are any. */
+function withoutCopyInResponse([first, ...rest]) {
+  if (first === undefined) return [];
+  for (let at = 0; at < first.length; at += 1 + first.readInt32BE(at + 1)) {
+    if (first[at] === 0x47) return [first.subarray(0, at), ...rest];
+  }
+  return [first, ...rest];
 }

@@ -158,24 +158,24 @@ class MockKafka:
         for name in ("new", "mock_cluster_new"):
             getattr(self._lib, f"rd_kafka_{name}").restype = pointer
         self._lib.rd_kafka_mock_cluster_bootstraps.restype = ctypes.c_char_p
-        self._handle = pointer(self._call("new", 0, None, None, ctypes.c_size_t(0)))
-        self._cluster = pointer(self._call("mock_cluster_new", self._handle, 1))
+        self._handle = pointer(self.call("new", 0, None, None, ctypes.c_size_t(0)))
+        self._cluster = pointer(self.call("mock_cluster_new", self._handle, 1))
 
-    def _call(self, name: str, *arguments: Any) -> Any:
+    def call(self, name: str, *arguments: Any) -> Any:
         function: Callable[..., Any] = getattr(self._lib, f"rd_kafka_{name}")
         return function(*arguments)
 
     @property
     def bootstrap(self) -> str:
-        bootstraps: bytes = self._call("mock_cluster_bootstraps", self._cluster)
+        bootstraps: bytes = self.call("mock_cluster_bootstraps", self._cluster)
         return bootstraps.decode()
 
     def down(self) -> None:
-        self._call("mock_broker_set_down", self._cluster, 1)
+        self.call("mock_broker_set_down", self._cluster, 1)
 
     def up(self) -> None:
-        self._call("mock_broker_set_up", self._cluster, 1)
+        self.call("mock_broker_set_up", self._cluster, 1)
 
     def close(self) -> None:
-        self._call("mock_cluster_destroy", self._cluster)
-        self._call("destroy", self._handle)
+        self.call("mock_cluster_destroy", self._cluster)
+        self.call("destroy", self._handle)

@@ -114,8 +114,15 @@ def test_retention_policy_drops_old_chunks(client: psycopg.Connection, hypertabl
     assert one(client, "SELECT min(time) > now() - INTERVAL '12 hours' FROM samples") is True
 
 
-def test_due_jobs_run_by_themselves_when_ticked(tmp_path: Path) -> None:
-    with EmbeddedTimescale(tick_jobs=1) as server, psycopg.connect(server.dsn, autocommit=True) as client:
+@pytest.fixture(scope="module")
+def ticking() -> Iterator[EmbeddedTimescale]:
+    """A server that looks for due jobs every second."""
+    with EmbeddedTimescale(tick_jobs=1) as started:
+        yield started
+
+
+def test_due_jobs_run_by_themselves_when_ticked(ticking: EmbeddedTimescale) -> None:
+    with psycopg.connect(ticking.dsn, autocommit=True) as client:
         client.execute("CREATE TABLE runs (kind text, at timestamptz DEFAULT clock_timestamp())")
         for kind in ("often", "rarely", "later", "broken"):
             then = "RAISE EXCEPTION 'no luck'" if kind == "broken" else f"INSERT INTO runs VALUES ('{kind}')"
@@ -131,18 +138,18 @@ def test_due_jobs_run_by_themselves_when_ticked(tmp_path: Path) -> None:
         assert one(client, "SELECT count(*) FROM runs WHERE kind = 'later'") == 0
 
 
-def test_jobs_wait_for_an_open_transaction() -> None:
-    with EmbeddedTimescale(tick_jobs=1) as server, psycopg.connect(server.dsn) as client:
-        client.execute("CREATE TABLE runs (at timestamptz DEFAULT clock_timestamp())")
+def test_jobs_wait_for_an_open_transaction(ticking: EmbeddedTimescale) -> None:
+    with psycopg.connect(ticking.dsn) as client:
+        client.execute("CREATE TABLE noted (at timestamptz DEFAULT clock_timestamp())")
         client.execute(
-            "CREATE PROCEDURE note(job_id int, config jsonb) LANGUAGE SQL AS 'INSERT INTO runs DEFAULT VALUES'"
+            "CREATE PROCEDURE note(job_id int, config jsonb) LANGUAGE SQL AS 'INSERT INTO noted DEFAULT VALUES'"
         )
         client.execute("SELECT add_job('note', INTERVAL '1 second')")
         client.execute("SELECT pg_sleep(2.5)")  # time for the tick, inside the transaction
-        assert one(client, "SELECT count(*) FROM runs") == 0
+        assert one(client, "SELECT count(*) FROM noted") == 0
         client.commit()
         client.autocommit = True
-        wait_until(lambda: one(client, "SELECT count(*) FROM runs") != 0, within=30, what="a run of the job")
+        wait_until(lambda: one(client, "SELECT count(*) FROM noted") != 0, within=30, what="a run of the job")
 
 
 # ---- data directory -------------------------------------------------------------------------------------------------
@@ -168,14 +175,34 @@ def test_data_survives_kill_and_restart_with_every_commit(tmp_path: Path) -> Non
         assert one(client, "SELECT count(*) FROM kept") == 20_000
 
 
-def test_clean_stop_gives_the_directory_back(tmp_path: Path) -> None:
-    with EmbeddedTimescale(tmp_path / "db") as server:
-        assert (tmp_path / "db" / "server.pid").exists()
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory of a server that was stopped cleanly, with a table `kept` of one row."""
+    path = tmp_path_factory.mktemp("timescale") / "db"
+    with EmbeddedTimescale(path) as server:
+        assert (path / "server.pid").exists()
         with psycopg.connect(server.dsn) as client:
             client.execute("CREATE TABLE kept AS SELECT 1 AS n")
-    assert not (tmp_path / "db" / "server.pid").exists()
-    with EmbeddedTimescale(tmp_path / "db") as server, psycopg.connect(server.dsn) as client:
+    return path
+
+
+def test_clean_stop_gives_the_directory_back_and_a_second_server_is_refused_naming_the_first(directory: Path) -> None:
+    assert not (directory / "server.pid").exists()
+    with EmbeddedTimescale(directory) as server, psycopg.connect(server.dsn) as client:
         assert one(client, "SELECT n FROM kept") == 1
+        with pytest.raises(EmbeddedTimescaleError, match=f"in use by the server with pid {server.pid}"):
+            EmbeddedTimescale(directory).start()
+
+
+def test_lock_of_a_dead_server_whose_pid_was_reused_does_not_block(directory: Path) -> None:
+    (directory / "server.pid").write_text(json.dumps({"pid": os.getpid(), "started": "another boot:1"}))
+    with EmbeddedTimescale(directory) as server:
+        assert server.running
+
+
+def test_directory_of_another_database_is_refused(directory: Path) -> None:
+    with pytest.raises(EmbeddedTimescaleError, match="holds database gpu_health, not other"):
+        EmbeddedTimescale(directory, database="other").start()
 
 
 def test_creation_that_was_killed_half_way_is_begun_anew(tmp_path: Path) -> None:
@@ -183,28 +210,7 @@ def test_creation_that_was_killed_half_way_is_begun_anew(tmp_path: Path) -> None
     half.mkdir(parents=True)
     (half / "PG_VERSION").write_text("17\n")
     with EmbeddedTimescale(tmp_path / "db") as server, psycopg.connect(server.dsn) as client:
-        assert one(client, "SELECT 1") == 1
-
-
-def test_second_server_on_a_directory_is_refused_naming_the_first(tmp_path: Path) -> None:
-    with (
-        EmbeddedTimescale(tmp_path / "db") as first,
-        pytest.raises(EmbeddedTimescaleError, match=f"in use by the server with pid {first.pid}"),
-    ):
-        EmbeddedTimescale(tmp_path / "db").start()
-
-
-def test_lock_of_a_dead_server_whose_pid_was_reused_does_not_block(tmp_path: Path) -> None:
-    (tmp_path / "db").mkdir()
-    lock = {"pid": os.getpid(), "started": "another boot:1"}
-    (tmp_path / "db" / "server.pid").write_text(json.dumps(lock))
-    EmbeddedTimescale(tmp_path / "db").start().stop()
-
-
-def test_directory_of_another_database_is_refused(tmp_path: Path) -> None:
-    EmbeddedTimescale(tmp_path / "db", database="one").start().stop()
-    with pytest.raises(EmbeddedTimescaleError, match="holds database one, not two"):
-        EmbeddedTimescale(tmp_path / "db", database="two").start()
+        assert one(client, "SELECT current_database()") == "gpu_health"
 
 
 # ---- bad situations: one line each, and a status --------------------------------------------------------------------
@@ -281,8 +287,8 @@ def test_missing_package_points_to_make_setup(monkeypatch: pytest.MonkeyPatch, t
 # ---- end ------------------------------------------------------------------------------------------------------------
 
 
-def test_stop_tells_clients_why(tmp_path: Path) -> None:
-    server = EmbeddedTimescale().start()
+def test_stop_tells_clients_why(directory: Path) -> None:
+    server = EmbeddedTimescale(directory).start()
     client = psycopg.connect(server.dsn, autocommit=True)
     server.stop()
     with pytest.raises(psycopg.errors.AdminShutdown, match="the embedded server is stopping"):
@@ -303,8 +309,8 @@ def test_server_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
     assert gone
 
 
-def test_role_prints_one_line_and_ends_on_sigterm(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "services", "timescaledb", "--data-dir", str(tmp_path / "db")]
+def test_role_prints_one_line_and_ends_on_sigterm(directory: Path) -> None:
+    command = [sys.executable, "-m", "services", "timescaledb", "--data-dir", str(directory)]
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as role:
         assert role.stdout is not None
         ready = json.loads(role.stdout.readline())

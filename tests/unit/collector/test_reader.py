@@ -234,12 +234,25 @@ def test_restart_loses_nothing_and_repeats_nothing(target: Target) -> None:
     assert [event.resets for event in reading.events] == [{"pcie_replay_counter": 9}] * 2 + [None]
     target.restart()
     assert target.happenings(scrape(*second, ("GPU_TEMP", 1, 2)), Status(tag="prod")) == []
+    target.restart()
+    body = scrape(*second, ("GPU_TEMP", 1, 2), ("PCIE_REPLAY_COUNTER", 3, 1))
+    (back,) = (e for e in target.read(body, Status(tag="prod")).events if e.gpu.uuid == "GPU-1")
+    assert back.resets == {"pcie_replay_counter": 9}
 
 
 @pytest.mark.parametrize("state", [{}, {"version": 2}, {"version": 1, "hosts": 3}, {"version": "1"}])
 def test_foreign_checkpoint(target: Target, state: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="checkpoint"):
         target.reader.restore(state)
+
+
+def test_one_of_several_series_without_a_value(target: Target) -> None:
+    """The GPU has a value, so nothing is missing."""
+    shared = scrape(("GPU_TEMP", "NaN", 0, ',pod="a"'), ("GPU_TEMP", 50, 0, ',pod="b"'))
+    event = target.read(shared).events[0]
+    assert (event.metrics.gpu_temp, event.gpu.missing, event.extra.metrics) == (50, None, None)
+    event = target.read(shared.replace(b" 50\n", b" NaN\n")).events[0]
+    assert (event.metrics.gpu_temp, event.gpu.missing) == (None, {"gpu_temp": "failed"})
 
 
 def test_identity_objects_are_reused(target: Target) -> None:

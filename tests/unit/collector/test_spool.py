@@ -230,6 +230,30 @@ def test_no_room_for_a_first_segment_leaves_nothing(
     assert spool.empty
 
 
+def test_sending_goes_on_when_the_disk_is_full(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(spool, 3)
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "write_position", fail)
+    assert [record.value for record in spool.read(2).records] == values(1)
+    spool.advance(spool.read(2))
+    assert [record.value for record in drain(spool)] == values(3)[2:]
+    assert caplog.text.count("cannot note how far") == 1
+
+
+def test_a_removed_directory_refuses_and_recovers(spool: Spool, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "spool")
+    with pytest.raises(SpoolError, match="No such file"):
+        spool.write(batch(0), "x")
+    (tmp_path / "spool").mkdir()
+    fill(spool, 1)
+    assert [record.value for record in drain(spool)] == values(1)
+
+
 # Crashes
 
 

@@ -1,0 +1,100 @@
+"""The demo's arithmetic: what it reads from /metrics, and what it calls ok."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import socket
+from pathlib import Path
+
+import pytest
+
+from services.demo.ledger import Balance, verdict
+from services.demo.process import free_port
+from services.demo.run import _check, _plan
+from services.demo.watch import Progress, Readings, histogram_quantile
+from services.settings import load
+
+TEXT = """\
+# TYPE rows_total counter
+rows_total{partition="0"} 3
+rows_total{partition="1"} 4
+# TYPE fresh histogram
+fresh_bucket{le="0.5"} 5
+fresh_bucket{le="1.0"} 10
+fresh_bucket{le="+Inf"} 10
+fresh_count 10
+fresh_sum 5
+"""
+
+
+def test_totals_add_up_over_series_and_can_be_narrowed() -> None:
+    readings = Readings.parse(TEXT)
+    assert readings.total("rows_total") == 7
+    assert readings.total("rows_total", partition="1") == 4
+    assert readings.total("nothing") == 0
+
+
+def test_a_silent_service_has_no_samples() -> None:
+    assert Readings.parse(None).samples == ()
+
+
+@pytest.mark.parametrize(("q", "expected"), [(0.5, 0.5), (0.75, 0.75), (0.25, 0.25), (1.0, 1.0)])
+def test_quantile_interpolates_inside_its_bucket(q: float, expected: float) -> None:
+    assert Readings.parse(TEXT).quantile("fresh", q) == pytest.approx(expected)
+
+
+def test_quantile_without_observations_is_unknown_and_beyond_the_buckets_is_the_last_bound() -> None:
+    assert histogram_quantile({}, 0.5) is None
+    assert histogram_quantile({1.0: 0, math.inf: 0}, 0.5) is None
+    assert histogram_quantile({1.0: 1, math.inf: 10}, 0.99) == 1.0
+
+
+GOOD = Balance(published=10, rows=10, dead_letters=0, gpus=2)
+
+
+@pytest.mark.parametrize(
+    ("balance", "evicted", "drained", "ok"),
+    [
+        (GOOD, 0, True, True),
+        (Balance(10, 9, 0, 2), 0, True, False),
+        (Balance(0, 0, 0, 0), 0, True, False),
+        (Balance(10, 10, 1, 2), 0, True, False),
+        (GOOD, 1, True, False),
+        (GOOD, 0, False, False),
+    ],
+    ids=["all rows", "a row is missing", "nothing published", "a dead letter", "evicted by the broker", "not drained"],
+)
+def test_ok_only_when_every_event_is_a_row(balance: Balance, evicted: int, drained: bool, ok: bool) -> None:
+    assert verdict(balance, Progress(at=0, evicted=evicted), drained=drained)["ok"] is ok
+
+
+def test_line_shows_rates_and_says_unknown_where_it_is() -> None:
+    line = Progress(at=2, scraped=100, rows=20, lag=3).line(Progress(at=1, scraped=50, rows=10))
+    assert "50 samples/s" in line
+    assert "10 rows/s" in line
+    assert "p50     ?" in line
+    assert "dead letters" not in line
+
+
+def _arguments(**given: object) -> argparse.Namespace:
+    return argparse.Namespace(**{"gpus": 8, "hosts": None, "interval": 1.0, "seconds": None, "data_dir": None, **given})
+
+
+def test_hosts_follow_from_gpus(tmp_path: Path) -> None:
+    settings = load()
+    assert [_plan(_arguments(gpus=n), settings, tmp_path).hosts for n in (1, 8, 64)] == [1, 2, 8]
+
+
+@pytest.mark.parametrize("given", [{"gpus": 0}, {"hosts": 9}, {"interval": 0.0}, {"seconds": -1.0}])
+def test_impossible_arguments_are_refused(given: dict[str, object]) -> None:
+    assert _check(_arguments(**given)) is not None
+
+
+def test_preferred_port_is_left_to_who_has_it() -> None:
+    with socket.socket() as holder:
+        holder.bind(("127.0.0.1", 0))
+        holder.listen()
+        taken = holder.getsockname()[1]
+        assert free_port(taken) != taken
+    assert free_port(taken) == taken
