@@ -70,7 +70,7 @@ format: .venv/.dev ## Format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 golden: setup ## Write the golden files anew; the diff is the review
-	@GPUMON_UPDATE_GOLDEN=1 $(BIN)/pytest -q tests -k golden
+	@GPUMON_UPDATE_GOLDEN=1 $(BIN)/pytest -q tests -k "golden or catalogue"
 docs: .venv/.runtime ## Write docs/metrics.md and schema/event.schema.json from the catalogue
 	@$(BIN)/gpumon catalogue --format markdown > docs/metrics.md
 	@$(BIN)/gpumon catalogue --format json-schema > schema/event.schema.json

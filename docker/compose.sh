@@ -97,7 +97,7 @@ kafka_tail() {
   local pretty=(cat)
   if command -v jq >/dev/null; then pretty=(jq .); fi
   "${compose[@]}" exec -T kafka /opt/kafka/bin/kafka-console-consumer.sh --bootstrap-server "localhost:$(setting KAFKA_PORT 9092)" \
-    --topic "$(setting KAFKA_TOPIC gpu-metrics-raw)" --from-beginning --max-messages "${1:-1}" --timeout-ms 20000 | "${pretty[@]}"
+    --topic "$(setting KAFKA_TOPIC gpu-metrics-raw)" --from-beginning --max-messages "${1:-1}" --timeout-ms 60000 | "${pretty[@]}"
 }
 
 no_tty=()

@@ -83,7 +83,11 @@ def group_consumer_config(settings: Settings, client_id: str) -> Config:
         config["group.instance.id"] = settings.kafka_group_instance_id
     if settings.kafka_group_protocol == "consumer":
         return config | {"group.protocol": "consumer"}
-    return config | {"group.protocol": "classic", "partition.assignment.strategy": "cooperative-sticky"}
+    return config | {
+        "group.protocol": "classic",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "session.timeout.ms": int(settings.kafka_session_timeout * 1000),
+    }
 
 
 def reader_config(settings: Settings, client_id: str) -> Config:

@@ -176,10 +176,12 @@ def _agreed(table: Table, row: int, column: str, found: list[tuple[str, Meaning,
 
 
 def _check_distinct(found: list[tuple[str, Meaning, Any]]) -> None:
-    for i, (name, meaning, _) in enumerate(found):
-        for other, another, _ in found[:i]:
-            if name == other and meaning.same_series(another):
-                raise _twice(name, meaning)
+    seen = set()
+    for name, meaning, _ in found:
+        series = name, meaning.tenant, frozenset(meaning.labels.items())
+        if series in seen:
+            raise _twice(name, meaning)
+        seen.add(series)
 
 
 def _twice(name: str, meaning: Meaning) -> ScrapeRefused:

@@ -47,7 +47,7 @@ _NOTHING: Final = " " * (_TEXT_MAX + 1)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Meaning:
-    """What one label set says. Compared by identity; `same_series` compares content."""
+    """What one label set says. Compared by identity: there is one per label set."""
 
     key: Key | None
     """None: the series belongs to no GPU."""
@@ -58,9 +58,6 @@ class Meaning:
     """Labels this project gives no meaning to."""
     error: dict[str, str] | None
     """`err_code` and `err_msg` of an XID series."""
-
-    def same_series(self, other: Meaning) -> bool:
-        return self.key == other.key and self.tenant == other.tenant and self.labels == other.labels
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -51,7 +51,7 @@ class Group:
         """Lines that belong to no GPU."""
 
 
-@dataclass(slots=True)  # not frozen: that makes building one, the most frequent thing here, three times as slow
+@dataclass(slots=True)  # not frozen: that makes building one, the most frequent thing here, several times slower
 class Run:
     """Consecutive lines of one metric: `texts[i]` is the text after the head of the line labelled `group.sets[i]`.
 
@@ -95,6 +95,8 @@ class Exposition:
     def runs(self, body: bytes) -> Iterator[Run]:
         """The runs of `body` in order. Raises ScrapeRefused; the caller drops what it has seen of the body then."""
         check_end(body)
+        if len(self._sets) > self._sweep_at:
+            self._sweep()
         scan = _Scan(self, body, self._layout)
         yield from scan
         if self._ended and not scan.ended:
@@ -134,13 +136,15 @@ class Exposition:
         return known
 
     def _remember(self, layout: list[_Block]) -> None:
-        if layout == self._layout:
-            return
-        self._layout = layout
-        self._groups = {block.group.sets: block.group for block in layout}
-        if len(self._sets) > self._sweep_at:  # churned label sets must not pile up: at most twice what is in use
-            self._sets = {s.text: s for group in self._groups.values() for s in group.sets}
-            self._sweep_at = 2 * len(self._sets) + _SWEEP_FLOOR
+        if layout != self._layout:
+            self._layout = layout
+            self._groups = {block.group.sets: block.group for block in layout}
+
+    def _sweep(self) -> None:
+        """Forgets what the last accepted scrape did not have: churned label sets must not pile up."""
+        self._groups = {block.group.sets: block.group for block in self._layout}
+        self._sets = {s.text: s for group in self._groups.values() for s in group.sets}
+        self._sweep_at = 2 * len(self._sets) + _SWEEP_FLOOR
 
 
 class _Scan:

@@ -6,6 +6,7 @@ All calls come from one thread; delivery callbacks run inside `poll` of that thr
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -25,6 +26,10 @@ the delivery timeout. More means Kafka takes less than it is given: the rest goe
 MAX_OUTSTANDING_KIB: Final = 256 * 1024
 MAX_VALUE_BYTES: Final = 900_000
 """Kafka's default bound on a message is 1,048,588 bytes with key and headers (`message.max.bytes`)."""
+REPORTS_WITHIN: Final = 5.0
+"""Seconds for the reports of what was given up; they come in milliseconds, but not at once for what is in flight."""
+QUIET: Final = 60.0
+"""Seconds between two log lines about the same kind of error: librdkafka reports each attempt to connect."""
 QUEUE_FULL: Final = "queue_full"
 TOO_LARGE: Final = "event_too_large"
 _PURGED: Final = frozenset({KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT})  # noqa: SLF001  # librdkafka's local errors are named so
@@ -107,6 +112,7 @@ class Publisher:
         self.errors: Counter[str] = Counter()
         self._config = {**config, "error_cb": self._on_error, "logger": logging.getLogger("collector.librdkafka")}
         self._fatal = False
+        self._said: dict[str, float] = {}
         self._producer = self._make()
 
     def _make(self) -> Producer:
@@ -117,7 +123,10 @@ class Publisher:
 
     def _on_error(self, error: KafkaError) -> None:
         self._fatal = self._fatal or error.fatal()
-        log.warning("Kafka: %s", error.str(), extra={"error": error.name(), "fatal": error.fatal()})
+        now = time.monotonic()
+        if now - self._said.get(error.name(), -QUIET) >= QUIET:
+            self._said[error.name()] = now
+            log.warning("Kafka: %s", error.str(), extra={"error": error.name(), "fatal": error.fatal()})
 
     @property
     def outstanding(self) -> int:
@@ -187,10 +196,11 @@ class Publisher:
         In-flight messages may have arrived: sending them again can make repeats, which the table removes.
         """
         self._producer.purge(in_queue=True, in_flight=in_flight, blocking=True)
+        if in_flight:
+            self.flush(REPORTS_WITHIN)
         self.poll()
         if self._fatal:
             log.error("the Kafka producer failed for good: making a new one")
-            self.flush(1)
             self._fatal = False
             self._producer = self._make()
 

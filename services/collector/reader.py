@@ -13,7 +13,7 @@ from services.collector.detect import Moment, Past, Resets, advance, forget
 from services.collector.enrich import Place, derive, understand
 from services.collector.lines import ScrapeRefused, not_a_sample
 from services.collector.parse import Exposition, Run
-from services.collector.values import NotANumberError, Sort, Topic, check_numbers, read_unknown, read_values, topic
+from services.collector.values import NotANumberError, Sort, check_numbers, read_unknown, read_values, topic
 from services.contract.event import SCHEMA_VERSION, Event, GpuEvent, Status
 
 __all__ = ["Reading", "ScrapeRefused", "TargetReader"]
@@ -41,7 +41,6 @@ class TargetReader:
         self._source = source
         self._place = Place.of(source, labels)
         self._exposition: Exposition = Exposition(understand)
-        self._topics: dict[str, Topic] = {}
         self._past = Past()
         self._identities = Identities()
 
@@ -50,7 +49,7 @@ class TargetReader:
         sheet, samples, non_gpu = self._collect(body)
         table = assemble(sheet, self._place, self._past.roster)
         if not table.roster.keys:
-            what = f"has {samples} samples, none of a GPU" if body else "is empty"
+            what = f"has {samples} samples, but no DCGM_* one with a UUID label" if body else "is empty"
             raise ScrapeRefused("no_gpu_metrics", f"the body {what}")
         resets, happenings = advance(self._past, table, status, Moment(time, self._source))
         forget(self._past, time)
@@ -77,9 +76,7 @@ class TargetReader:
 
     def _take(self, sheet: Sheet, run: Run) -> int:
         """Adds a run to the sheet; returns how many of its samples belong to no GPU."""
-        about = self._topics.get(run.name)
-        if about is None:
-            about = self._topics[run.name] = topic(run.name)
+        about = topic(run.name)
         if about.sort is Sort.METRIC:
             values, odd = read_values(about, run.texts, run.joined)
             sheet.columns.setdefault(about.column, []).append((run.name, run.group, values))

@@ -35,6 +35,9 @@ DEADLINE_SHARE: Final = 0.95
 """Of the interval, at most: a target that hangs must be given up before its next tick, or it loses every second one."""
 READERS: Final = 2
 """Threads that read large bodies: one may be busy with a very large one while others go on."""
+RESOLVERS: Final = 64
+"""Threads for the system's resolver, made as needed: by default there are six on two cores, and as many names whose
+server does not answer would hold up every other target's look-up for seconds."""
 
 
 class DeliveryThread:
@@ -86,6 +89,7 @@ class Service:
         self._scraper = Scraper(deadline, settings.max_scrape_bytes)
         self._stop = asyncio.Event()
         self._loop = asyncio.get_running_loop()
+        self._loop.set_default_executor(ThreadPoolExecutor(RESOLVERS, thread_name_prefix="resolve"))
         self._heartbeat = Heartbeat(LOOP_LIMIT)
         self._deliverer = Deliverer(publisher, spool)
         self._thread = DeliveryThread(self._deliverer, self._stop_from_thread)

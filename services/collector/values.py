@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum, auto
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -86,6 +86,7 @@ def _decoder(low: float, high: float, *, integer: bool) -> Callable[[bytes], lis
     return msgspec.json.Decoder(list[item]).decode
 
 
+@lru_cache(maxsize=4096)  # names, of all targets together; one exporter has some hundred
 def topic(name: str) -> Topic:
     """The meaning of a metric name, OpenMetrics' `_total` and `_created` endings included."""
     metric = BY_DCGM_NAME.get(name) or BY_DCGM_NAME.get(name.removesuffix("_total"))

@@ -109,7 +109,12 @@ class Worker:
             tick = self._schedule.next(clock.now())
             self.seen.missed += tick.missed
             await clock.sleep_until(tick.planned)
-            await self.scrape(tick.planned)
+            try:
+                await self.scrape(tick.planned)
+            except Exception as error:
+                # A fault of ours that one exporter's answer brings out must not blind us to all others.
+                self._refused("internal_error", repr(error), tick.planned)
+                log.exception("scrape broke", extra={"target": self.target.source})
 
     async def scrape(self, planned: int) -> None:
         """One scrape. Cancelling it while it waits for the exporter drops it; once it is being read it is finished,

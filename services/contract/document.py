@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import io
 import json
 import sys
 from collections.abc import Callable
 
 import msgspec
 
-from services.contract.catalogue import METRICS, Kind, Metric
+from services.contract.catalogue import METRICS, Metric
 from services.contract.event import Event
 from services.settings import Settings
 
@@ -46,11 +48,21 @@ def json_schema() -> str:
 
 
 def counters_csv() -> str:
-    """dcgm-exporter's three-column counters file with every metric of the catalogue."""
-    lines = ["# DCGM FIELD, Prometheus metric type, help message"]
-    lines += [f"{m.dcgm}, {m.exposition_type}, {m.help}" for m in METRICS if m.kind is not Kind.PROPERTY]
-    lines += [f"{m.dcgm}, gauge, {m.help}" for m in METRICS if m.kind is Kind.PROPERTY]
-    return "\n".join(lines) + "\n"
+    """dcgm-exporter's three-column counters file with every metric of the catalogue and the labels the inventory keeps."""
+    text = io.StringIO()
+    text.write("# DCGM FIELD, Prometheus metric type, help message\n")
+    rows = csv.writer(text, lineterminator="\n")  # a HELP text with a comma must be quoted: the exporter counts columns
+    rows.writerows((m.dcgm, m.exposition_type, m.help) for m in METRICS)
+    rows.writerows((field, "label", column.replace("_", " ")) for field, column in EXPORTER_LABELS)
+    return text.getvalue()
+
+
+EXPORTER_LABELS = (
+    ("DCGM_FI_DRIVER_VERSION", "driver_version"),
+    ("DCGM_FI_DEV_VBIOS_VERSION", "vbios_version"),
+    ("DCGM_FI_DEV_SERIAL", "serial"),
+)
+"""Label fields by the names every dcgm-exporter knows (DCGM 4.6 keeps them as aliases)."""
 
 
 FORMATS: dict[str, Callable[[], str]] = {

@@ -93,6 +93,10 @@ class Assignment:
         state.position = offset + 1
         return missing
 
+    def rewind(self, place: Place, offset: int) -> None:
+        """What was taken last is to come again: the next message taken is the one at `offset`."""
+        self.owned[place].position = offset
+
     def seal(self) -> dict[Partition, Span]:
         """What has been taken since the last call; it belongs to the batch that is handed over now."""
         spans: dict[Partition, Span] = {}

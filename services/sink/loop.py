@@ -131,8 +131,10 @@ class Sink:
         """Up to what the batch still takes. An empty batch waits for its first message only: the time
         that the others are given counts from that one."""
         room = min(self._batch_size - len(self._batch), CHUNK)
+        self._membership.begin_poll()
         if len(self._batch):
-            return consume(self._consumer, room, max(0.0, self._deadline - self._clock.monotonic()))
+            left = self._deadline - self._clock.monotonic()
+            return consume(self._consumer, room, min(max(0.0, left), IDLE_POLL))
         first = consume(self._consumer, 1, IDLE_POLL if self._membership.assignment.started() else STARTING_POLL)
         return first + consume(self._consumer, room - 1, 0) if first and room > 1 else first
 

@@ -1,8 +1,9 @@
 """The sink as a member of its consumer group: which partitions it has, where they start, whether they are paused.
 
-New partitions are assigned paused, at their end; the loop then looks their offsets up (which may take as long as an
-outage of the database, and must not block a rebalance), seeks, and resumes them. Messages that slip through before that
-are dropped by `Assignment.take`.
+New partitions are assigned paused, at offset 0. (An offset that must be asked for, such as the end, may be answered late
+and override what is sought in the meantime: that skipped messages.) The loop then looks their offsets up, which may take
+as long as an outage of the database and must not block a rebalance, seeks, and resumes them. Messages that slip through
+before that are dropped by `Assignment.take`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, Protocol
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from services.bus.identity import identify, watermarks
@@ -27,6 +28,8 @@ from services.sink.writer import Writer
 
 log = logging.getLogger("sink")
 
+WATERMARK_WITHIN: Final = 10.0
+"""Seconds the broker has to say which offset is its oldest; asked only when messages are missing."""
 RETRY_AFTER: Final = 0.5
 """Seconds until partitions whose start failed are tried again."""
 _PASSING: Final = frozenset({KafkaError._PARTITION_EOF})  # noqa: SLF001 - librdkafka's names begin so
@@ -64,6 +67,8 @@ class Membership:
         self._paused = False
         self._joined = False
         self._next_start = 0.0
+        self._poll = 0
+        self._sought: dict[Place, tuple[int, int]] = {}
         self._finish_in_flight: Callable[[], None]
         self._drop: Callable[[frozenset[Place]], None]
 
@@ -91,7 +96,7 @@ class Membership:
         self._joined = True
         self._count("assigned", partitions)
         self.assignment.add((each.topic, each.partition) for each in partitions)
-        consumer.incremental_assign([TopicPartition(each.topic, each.partition, OFFSET_END) for each in partitions])
+        consumer.incremental_assign([TopicPartition(each.topic, each.partition, 0) for each in partitions])
         if partitions:
             consumer.pause(partitions)
 
@@ -173,18 +178,41 @@ class Membership:
 
     # Messages
 
+    def begin_poll(self) -> None:
+        """Messages admitted from here on were read after every seek made before."""
+        self._poll += 1
+
     def admit(self, message: Message) -> bool:
         """Is this a message to be decoded? Notes gaps and errors. Raises KafkaException for errors that stay."""
         error = message.error()
         if error is not None:
             self._on_error(message, error)
             return False
-        missing = self.assignment.take((message.topic(), message.partition()), message.offset())
+        place = (message.topic(), message.partition())
+        missing = self.assignment.take(place, message.offset())
         if missing:
+            if self._read_again(place, message.offset() - missing):
+                return False
             facts = {"topic": message.topic(), "partition": message.partition(), "before": message.offset()}
             log.error("messages LOST: the broker no longer has them", extra=facts | {"messages": missing})
             self._metrics.gap.labels(message.topic(), message.partition()).inc(missing)
         return missing is not None
+
+    def _read_again(self, place: Place, expected: int) -> bool:
+        """Did the client skip messages the broker still has? Then go back to `expected`, once: what is missing again
+        after that is a hole in the log."""
+        sought = self._sought.pop(place, None)
+        if sought is not None and sought[0] == expected and sought[1] != self._poll:
+            return False
+        if sought is None:
+            low, _ = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=WATERMARK_WITHIN)
+            if low > expected:
+                return False
+            log.warning("messages were skipped and are read again", extra={"place": place, "expected": expected})
+            self._consumer.seek(TopicPartition(*place, expected))
+        self._sought[place] = (expected, self._poll)
+        self.assignment.rewind(place, expected)
+        return True
 
     def _on_error(self, message: Message, error: KafkaError) -> None:
         code = error.code()

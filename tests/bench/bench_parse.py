@@ -9,6 +9,7 @@ import datetime as dt
 import gc
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -55,10 +56,10 @@ def _parser(gpus: int) -> list[Figure]:
     """Lines to typed values, all values of a scrape changed."""
     figures = []
     for what, share in (("warm, labels as before", 0.0), ("warm, 1 % of label parts new", 0.01)):
-        exposition = Exposition(understand)
+        parse = partial(_parse, Exposition(understand))
         bodies = _bodies(Fleet(gpus), share)
-        cold = _rate(lambda body, e=exposition: _parse(e, body), bodies[:1])
-        rate = _rate(lambda body, e=exposition: _parse(e, body), bodies[1:])
+        cold = _rate(parse, bodies[:1])
+        rate = _rate(parse, bodies[1:])
         figures.append(_figure(f"parser, {what}", rate, goal=1_000_000))
     return [*figures, _figure("parser, cold", cold)]
 
@@ -76,8 +77,8 @@ def _reader(gpus: int) -> list[Figure]:
     """Body to encoded events: parse, assemble, enrich, detect, encode."""
     reader = TargetReader("bench:9400", {"cluster": "bench"})
     bodies = _bodies(Fleet(gpus), 0.01)
-    cold = _rate(lambda body: _read(reader, body), bodies[:1])
-    warm = _rate(lambda body: _read(reader, body), bodies[1:])
+    cold = _rate(partial(_read, reader), bodies[:1])
+    warm = _rate(partial(_read, reader), bodies[1:])
     note = f"{gpus:,} GPUs x {METRICS_PER_GPU} metrics in one body; encoding included"
     return [
         _figure("read + encode, warm, 1 % of label parts new", warm, goal=700_000, note=note),

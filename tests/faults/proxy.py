@@ -27,12 +27,14 @@ class Rule:
     pattern: bytes
     act: Callable[[_Pair, bytes], None]
     times: int = 1
-    hits: int = field(default=0, init=False)
+    met: int = field(default=0, init=False)
+    """Requests it was met with."""
+    done: int = field(default=0, init=False)
 
     @property
     def hit(self) -> bool:
-        """It happened, as often as it should."""
-        return self.hits >= self.times
+        """It was done, as often as it should."""
+        return self.done >= self.times
 
 
 class TcpProxy:
@@ -146,12 +148,13 @@ class TcpProxy:
         with contextlib.suppress(OSError):
             while data := pair.client.recv(CHUNK):
                 self._flowing.wait()
-                rule = next((r for r in self._rules if not r.hit and r.pattern in data), None)
+                rule = next((r for r in self._rules if r.met < r.times and r.pattern in data), None)
                 if rule is None:
                     pair.server.sendall(data)
                 else:
+                    rule.met += 1
                     rule.act(pair, data)
-                    rule.hits += 1
+                    rule.done += 1
         pair.finish(pair.server)
 
     def _answers(self, pair: _Pair) -> None:
@@ -213,6 +216,16 @@ def lose_half_of_it(pair: _Pair, data: bytes) -> None:
     """The connection breaks in the middle of a request."""
     pair.server.sendall(data[: len(data) // 2])
     pair.reset()
+
+
+def hold_until(released: threading.Event) -> Callable[[_Pair, bytes], None]:
+    """The request stays on its way until the event is set; then it arrives."""
+
+    def act(pair: _Pair, data: bytes) -> None:
+        released.wait()
+        pair.server.sendall(data)
+
+    return act
 
 
 def answer_with(sqlstate: str, message: str, severity: str = "FATAL") -> Callable[[_Pair, bytes], None]:

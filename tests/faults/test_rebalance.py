@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
+import threading
 
+import pytest
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+from tests.faults import proxy as rules
 from tests.faults.conftest import MakePipeline
 from tests.faults.harness import Pipeline
+from tests.faults.proxy import TcpProxy
 from tests.faults.roles import Role
 from tests.support.kafka_server import KafkaServer
 
@@ -63,27 +68,37 @@ def test_three_sinks_come_and_go(
         role.stop()
 
 
-def test_frozen_sink_comes_back(
+def test_zombie_sink_is_fenced(
     short_group_kafka: KafkaServer, timescale: str, make_pipeline: MakePipeline
 ) -> None:
-    """A sink that stood still until its partitions were given away wakes up with a batch in hand: it must not write."""
+    """A sink stands still with a batch on its way to the database until all its partitions are another's, which writes
+    the same samples and more. Then the batch arrives. It must not be written, and the sink must find back."""
     pipeline = make_pipeline(
-        short_group_kafka.bootstrap, timescale, environment={"KAFKA_GROUP_PROTOCOL": "consumer", "BATCH_TIMEOUT": "1"}
+        short_group_kafka.bootstrap, timescale, environment={"KAFKA_GROUP_PROTOCOL": "consumer"}
     )
     collector = pipeline.collector()
-    frozen = pipeline.role("sink", "sink")
-    pipeline.wait_for_rows()
-    second = pipeline.role("sink", "sink")
-    wait_shared(pipeline, [frozen, second])
-    frozen.freeze()
-    pipeline.wait_for(lambda: owned([second]) == [PARTITIONS], "the other sink having all partitions")
-    behind = pipeline.in_table().total()
-    pipeline.wait_for(lambda: pipeline.in_table().total() > behind + 200, "rows by the other sink")
-    frozen.thaw()
-    wait_shared(pipeline, [frozen, second])
-    accepted = pipeline.quiet(collector)
-    pipeline.wait_drained()
-    balance = pipeline.balance(set(pipeline.in_topic()))
-    print(f"sink frozen until its partitions were given away, then back: {balance}")
-    assert accepted == balance.accepted
-    assert balance.clean, balance
+    server = conninfo_to_dict(timescale)
+    released = threading.Event()
+    with TcpProxy(str(server["host"]), int(str(server["port"]))) as proxy:
+        behind_proxy = make_conninfo(timescale, host="127.0.0.1", port=proxy.port)
+        zombie = pipeline.role("sink", "sink", TIMESCALE_DSN=behind_proxy)
+        pipeline.wait_for_rows()
+        held = proxy.on(b"BEGIN", rules.hold_until(released))
+        pipeline.wait_for(lambda: held.met > 0, "a batch on its way to the database")
+        zombie.freeze()
+        heir = pipeline.role("sink", "sink")
+        pipeline.wait_for(lambda: owned([heir]) == [PARTITIONS], "the other sink having all partitions")
+        behind = pipeline.in_table().total()
+        pipeline.wait_for(lambda: pipeline.in_table().total() > behind + 200, "rows by the other sink")
+        released.set()
+        zombie.thaw()
+        pipeline.wait_for(lambda: zombie.metric("gpumon_sink_fenced_total") > 0, "the zombie's batch being refused")
+        wait_shared(pipeline, [zombie, heir])
+        accepted = pipeline.quiet(collector)
+        pipeline.wait_drained()
+        balance = pipeline.balance(set(pipeline.in_topic()))
+        print(f"sink frozen with a batch on its way until another had its partitions, then back: {balance}")
+        assert accepted == balance.accepted
+        assert balance.clean, balance
+        for role in (zombie, heir, collector):
+            role.stop()

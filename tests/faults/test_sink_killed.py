@@ -118,7 +118,8 @@ def test_killed_at(rung: str, point: str, running: Running) -> None:
 def test_killed_at_20_random_instants(running: Running) -> None:
     """Under load, with repeats and poison in the stream, so that all rungs are under way when it dies."""
     seed = random.randrange(1_000_000)
-    instants = [random.Random(seed).uniform(0.0, 2.0) for _ in range(20)]
+    generator = random.Random(seed)
+    instants = [generator.uniform(0.0, 2.0) for _ in range(20)]
     print(f"seed {seed}; seconds after the start of its work: {', '.join(f'{instant:.3f}' for instant in instants)}")
     for instant in instants:
         running.repeat_some()

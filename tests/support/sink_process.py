@@ -16,7 +16,7 @@ STOP_WITHIN_SECONDS = 30.0
 
 
 class SinkProcess:
-    """Use as a context manager: ends with SIGTERM. `environment` holds the settings of the sink, nothing else counts."""
+    """A context manager; ends it with SIGTERM. `environment` holds the settings of the sink, nothing else counts."""
 
     def __init__(
         self, environment: Mapping[str, str], *, module: str = "services", arguments: tuple[str, ...] = ("sink",)

@@ -19,12 +19,14 @@ def forget_offsets_in_kafka(bench: Bench) -> None:
         {
             "bootstrap.servers": bench.settings.kafka_bootstrap,
             "group.id": bench.settings.kafka_group,
+            "group.protocol": "consumer",
             "enable.auto.commit": False,
         }
     )
-    consumer.commit(
-        offsets=[TopicPartition(bench.settings.kafka_topic, number, 0) for number in range(4)], asynchronous=False
-    )
+    topic = bench.settings.kafka_topic
+    consumer.subscribe([topic])
+    wait_for(lambda: [consumer.poll(0.1)] and len(consumer.assignment()) == 4, "membership")
+    consumer.commit(offsets=[TopicPartition(topic, number, 0) for number in range(4)], asynchronous=False)
     consumer.close()
 
 

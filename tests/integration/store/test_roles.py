@@ -145,6 +145,7 @@ def test_writer_and_reader_on_hypertables_and_aggregates(request: pytest.Fixture
             connection.execute("SET LOCAL ROLE gpu_reader")
             assert value_of(connection, "SELECT count(*) FROM gpu_metrics") == 10
             assert value_of(connection, "SELECT count(*) FROM v_gpu_metrics_1min") == 10
-        with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+        with connection.transaction(force_rollback=True):
             connection.execute("SET LOCAL ROLE gpu_reader")
-            connection.execute("INSERT INTO gpu_metrics (time, gpu_id) VALUES (now(), 3)")
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute("INSERT INTO gpu_metrics (time, gpu_id) VALUES (now(), 3)")

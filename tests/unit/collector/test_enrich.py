@@ -57,7 +57,7 @@ def test_text_too_long_for_its_field_stays_a_label() -> None:
     assert set(meaning.labels) == {"Hostname", "pod", "gpu"}
 
 
-@pytest.mark.parametrize("index", ["-1", "1.0", "١", "", "x", "32768"])
+@pytest.mark.parametrize("index", ["-1", "1.0", "\u0661", "", "x", "32768"])
 def test_index_that_is_no_small_number(index: str) -> None:
     assert "index" not in understand({"UUID": "GPU-1", "gpu": index}).identity
 

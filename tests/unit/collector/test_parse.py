@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from services.collector.enrich import understand
-from services.collector.parse import Exposition
+from services.collector.parse import Exposition, LabelSet
 from services.collector.reader import ScrapeRefused, TargetReader
 from services.contract.event import Event
 from tests.support.exposition import Fleet, chosen
@@ -20,7 +20,18 @@ Lines = list[bytes]
 
 def _value(rng: random.Random, lines: Lines) -> None:
     """Another value, often one that only the exact path reads."""
-    odd = [b"NaN", b"+Inf", b"1e3", b"61.000000", b"9223372036854775794", b"-7", b"5 1700000000000", b"0.5", b" 6", b"x"]
+    odd = [
+        b"NaN",
+        b"+Inf",
+        b"1e3",
+        b"61.000000",
+        b"9223372036854775794",
+        b"-7",
+        b"5 1700000000000",
+        b"0.5",
+        b" 6",
+        b"x",
+    ]
     at = _sample(rng, lines)
     lines[at] = lines[at].rpartition(b"} ")[0] + b"} " + rng.choice(odd)
 
@@ -55,7 +66,16 @@ def _label(rng: random.Random, lines: Lines) -> None:
 
 
 def _insert(rng: random.Random, lines: Lines) -> None:
-    new = [b"", b"# a comment", b"go_goroutines 5", b'DCGM_FI_DEV_NEW{UUID="GPU-x"} 1', b"\t", b"61", b"# EOF", b"a{} 1"]
+    new = [
+        b"",
+        b"# a comment",
+        b"go_goroutines 5",
+        b'DCGM_FI_DEV_NEW{UUID="GPU-x"} 1',
+        b"\t",
+        b"61",
+        b"# EOF",
+        b"a{} 1",
+    ]
     lines.insert(rng.randrange(len(lines)), rng.choice(new))
 
 
@@ -119,9 +139,14 @@ def test_fast_path_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     fleet = Fleet(50, metrics=chosen(20))
     exposition = Exposition(understand)
     list(exposition.runs(fleet.body()))
-    calls: list[int] = []
+    calls: list[bytes] = []
     known = exposition.label_set
-    monkeypatch.setattr(exposition, "label_set", lambda text: calls.append(1) or known(text))
+
+    def counted(text: bytes) -> LabelSet | None:
+        calls.append(text)
+        return known(text)
+
+    monkeypatch.setattr(exposition, "label_set", counted)
     list(exposition.runs(fleet.body()))
     assert not calls
     fleet.churn(0.1)
@@ -146,3 +171,15 @@ def test_churn_does_not_pile_up() -> None:
     assert reader._past.roster is not None
     assert len(reader._past.roster.contexts) == 100
     assert not reader._past.away
+
+
+def test_refused_scrapes_do_not_pile_up() -> None:
+    """Each has other pods, and a bad line at its end."""
+    fleet = Fleet(100, metrics=chosen(3))
+    reader = TargetReader("n:1", {})
+    for _ in range(50):
+        fleet.churn(1)
+        with pytest.raises(ScrapeRefused):
+            reader.read(fleet.body() + b"oops\n", NOW)
+    assert reader._exposition.label_sets <= 256 + 100
+    assert len(reader._exposition._groups) <= 4

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.collector.reader import Reading, ScrapeRefused, TargetReader
-from services.contract.event import GpuEvent, Status
+from services.contract.event import Extra, GpuEvent, Properties, Status
 
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 STEP = dt.timedelta(seconds=10)
@@ -137,9 +137,17 @@ def test_reset_while_the_series_was_absent(target: Target) -> None:
 def test_reset_of_one_gpu_among_others_and_of_an_instance(target: Target) -> None:
     mig = ',GPU_I_ID="3",GPU_I_PROFILE="1g.5gb"'
     target.read(scrape(*(("PCIE_REPLAY_COUNTER", 5, gpu) for gpu in range(4)), ("PCIE_REPLAY_COUNTER", 5, 1, mig)))
-    body = scrape(*(("PCIE_REPLAY_COUNTER", 5 - (gpu == 2), gpu) for gpu in range(4)), ("PCIE_REPLAY_COUNTER", 4, 1, mig))
+    body = scrape(
+        *(("PCIE_REPLAY_COUNTER", 5 - (gpu == 2), gpu) for gpu in range(4)), ("PCIE_REPLAY_COUNTER", 4, 1, mig)
+    )
     reading = target.read(body)
-    assert [e.resets for e in reading.events] == [None, None, {"pcie_replay_counter": 5}, None, {"pcie_replay_counter": 5}]
+    assert [e.resets for e in reading.events] == [
+        None,
+        None,
+        {"pcie_replay_counter": 5},
+        None,
+        {"pcie_replay_counter": 5},
+    ]
     assert [(e.gpu_uuid, e.instance_id) for e in reading.happenings] == [("GPU-2", None), ("GPU-1", 3)]
 
 
@@ -250,7 +258,8 @@ def test_one_of_several_series_without_a_value(target: Target) -> None:
     """The GPU has a value, so nothing is missing."""
     shared = scrape(("GPU_TEMP", "NaN", 0, ',pod="a"'), ("GPU_TEMP", 50, 0, ',pod="b"'))
     event = target.read(shared).events[0]
-    assert (event.metrics.gpu_temp, event.gpu.missing, event.extra.metrics) == (50, None, None)
+    assert (event.metrics.gpu_temp, event.gpu.missing) == (50, None)
+    assert event.extra == Extra(labels={"tenants": "/a/, /b/"})
     event = target.read(shared.replace(b" 50\n", b" NaN\n")).events[0]
     assert (event.metrics.gpu_temp, event.gpu.missing) == (None, {"gpu_temp": "failed"})
 
@@ -266,8 +275,8 @@ def test_changed_property_and_reason_change_the_identity(target: Target) -> None
     first = target.read(scrape(("SLOWDOWN_TEMP", 90), ("GPU_TEMP", 1))).events[0]
     second = target.read(scrape(("SLOWDOWN_TEMP", 88), ("GPU_TEMP", "NaN"))).events[0]
     third = target.read(scrape(("SLOWDOWN_TEMP", 88), ("GPU_TEMP", 5))).events[0]
-    assert (first.gpu.properties.slowdown_temp, first.gpu.missing) == (90, None)
-    assert (second.gpu.properties.slowdown_temp, second.gpu.missing) == (88, {"gpu_temp": "failed"})
+    assert (first.gpu.properties, first.gpu.missing) == (Properties(slowdown_temp=90), None)
+    assert (second.gpu.properties, second.gpu.missing) == (Properties(slowdown_temp=88), {"gpu_temp": "failed"})
     assert (third.gpu.missing, third.metrics.gpu_temp) == (None, 5)
 
 

@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.collector.reader import TargetReader
-from services.contract.catalogue import BY_DCGM_NAME, Kind, METRICS
+from services.contract.catalogue import BY_DCGM_NAME, METRICS, Kind
 from services.contract.event import Event
 
 _VARIABLE = "GPUMON_RECORDINGS_DIR"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.collector.values import NotANumberError, Sort, read_unknown, read_values, to_value, topic
@@ -40,6 +40,7 @@ def expected(metric: Metric, text: str) -> int | float | Missing | None:
     return exact.numerator if exact.denominator == 1 else None
 
 
+@settings(deadline=None)
 @given(metrics, texts)
 def test_value_of_its_column(metric: Metric, text: str) -> None:
     value = to_value(metric, text)
@@ -47,6 +48,7 @@ def test_value_of_its_column(metric: Metric, text: str) -> None:
     assert type(value) is type(expected(metric, text))
 
 
+@settings(deadline=None)
 @given(metrics, st.lists(texts, min_size=1, max_size=40))
 def test_in_one_call_as_one_by_one(metric: Metric, given_texts: list[str]) -> None:
     lines = [f"{text}\n".encode() for text in given_texts]
@@ -61,6 +63,7 @@ def test_in_one_call_as_one_by_one(metric: Metric, given_texts: list[str]) -> No
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 8000), min_size=1, max_size=20))
 def test_floats_to_the_last_digit(numbers: list[float]) -> None:
     lines = [f"{number!r}\n".encode() for number in numbers]

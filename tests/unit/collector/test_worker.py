@@ -270,11 +270,31 @@ def test_the_pool_follows_the_list() -> None:
     assert [target.source for target in made] == ["a:1", "b:1", "b:1", "c:1"]
 
 
+def test_a_fault_of_ours_costs_one_scrape_of_one_target(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench([b"x", b"y", b"z"])
+    read = bench.reader.read
+
+    def broken(body: bytes, time: dt.datetime, status: Status | None = None) -> Reading:
+        if body == b"y":
+            raise IndexError("bug")
+        return read(body, time, status)
+
+    bench.reader.read = broken  # type: ignore[method-assign]  # on purpose
+    bench.run()
+    assert bench.kinds() == ["sample", "target_down", "sample", "target_up"]
+    assert bench.shared.refused == {"internal_error": 1}
+    assert "IndexError: bug" in caplog.text, "with its traceback"
+
+
 def test_a_task_that_breaks_is_noticed() -> None:
+    class BrokenClock(ManualClock):
+        async def sleep_until(self, when: int) -> None:
+            raise IndexError
+
     async def main() -> None:
-        bench = Bench([], ManualClock(1))
+        bench = Bench([], BrokenClock(1))
         pool = Pool(lambda target: Worker(target, FakeReader(), bench.shared), {})
-        await pool.follow([TARGET])  # its fetch has no answer: IndexError
+        await pool.follow([TARGET])
         for _ in range(10):
             await asyncio.sleep(0)
         assert isinstance(pool.failure(), IndexError)

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from services.contract import document
-from services.contract.catalogue import BY_DCGM_NAME, COUNTERS, METRICS, PROPERTIES, SAMPLED, Kind, Metric, SqlType
+from services.contract.catalogue import COUNTERS, LABEL_FIELDS, METRICS, PROPERTIES, SAMPLED, Kind, Metric, SqlType
 from services.contract.event import SCHEMA_VERSION, Event, Gpu, Metrics, encode
 from services.contract.row import COLUMNS
 from services.contract.sentinels import SENTINELS, Missing
@@ -64,9 +64,10 @@ def test_committed_documents_are_written_from_the_catalogue() -> None:
 
 def test_counters_csv_has_three_columns_of_allowed_types() -> None:
     rows = [r for r in csv.reader(io.StringIO(document.counters_csv())) if not r[0].startswith("#")]
-    assert len(rows) == len(METRICS)
-    assert {r[1].strip() for r in rows} <= {"gauge", "counter"}
-    assert {r[0] for r in rows} <= set(BY_DCGM_NAME)
+    assert {len(r) for r in rows} == {3}
+    assert {r[0] for r in rows if r[1] != "label"} == {m.dcgm for m in METRICS}
+    assert {r[1] for r in rows} == {"gauge", "counter", "label"}
+    assert all(LABEL_FIELDS[field] == column for field, column in document.EXPORTER_LABELS)
 
 
 def _event(**metrics: float) -> Event:

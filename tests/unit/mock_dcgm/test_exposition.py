@@ -1,11 +1,10 @@
 """The exposition against a golden file, against the catalogue, and read back by prometheus_client.
 
-GPUMON_WRITE_GOLDEN=1 writes the golden file anew; look at the difference before committing it.
+GPUMON_UPDATE_GOLDEN=1 writes the golden file anew; look at the difference before committing it.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from mock_dcgm.faults import FaultSpec, Kind
 from mock_dcgm.models import MODELS
 from mock_dcgm.simulator import Simulator
 from services.contract.catalogue import BY_COLUMN, BY_DCGM_NAME, METRICS, Unit
+from tests.support.golden import check_golden
 from tests.unit.mock_dcgm.fleets import START, all_models, simulator_of, text_of
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "mock_all_models.prom"
@@ -33,9 +33,7 @@ def simulator() -> Simulator:
 
 def test_the_golden_file(simulator: Simulator) -> None:
     text = text_of(simulator)
-    if os.environ.get("GPUMON_WRITE_GOLDEN") == "1":  # noqa: TID251 - the tests' own switch, no setting of the product
-        GOLDEN.write_text(text)
-    assert text == GOLDEN.read_text()
+    check_golden(GOLDEN, text)
 
 
 def test_prometheus_client_reads_back_what_was_simulated(simulator: Simulator) -> None:
