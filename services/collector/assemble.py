@@ -22,7 +22,7 @@ import msgspec
 
 from services.collector.enrich import Context, Key, Meaning, Place, describe, series_suffix
 from services.collector.lines import ScrapeRefused
-from services.collector.parse import Group
+from services.collector.series import Group
 from services.collector.values import Odd, Topic
 from services.contract.catalogue import PROPERTIES, SAMPLED
 from services.contract.event import Extra, Gpu, Metrics, Properties

@@ -28,9 +28,9 @@ _IDENTITY: Final = {
     "hostname": "hostname",  # dcgm-exporter after 4.5.3-4.8.2
     "GPU_I_PROFILE": "instance_profile",
     **LABEL_FIELDS,
+    **dict.fromkeys(("UUID", "uuid", "gpu_uuid"), "uuid"),  # default, --use-old-namespace, NvLink series
 }
 """Label -> field of `Gpu`."""
-_UUID: Final = ("UUID", "uuid", "gpu_uuid")  # default, --use-old-namespace, NvLink series
 _ERROR: Final = ("err_code", "err_msg")
 """On XID series only: they say what the XID means, not whose it is."""
 _TENANT: Final = (
@@ -40,9 +40,10 @@ _TENANT: Final = (
 )
 """Field of `Tenant` first. `exported_*` wins over the plain name: it stands where a Prometheus in between already used
 the plain name for the exporter's own pod. The names ending in `_name` are those of --use-old-namespace."""
+_TENANT_NAMES: Final = frozenset(name for names in _TENANT for name in names)
 _INT16: Final = 32767
-_UUID_MAX, _TEXT_MAX = 128, 1024  # characters; the event's limits. Longer text is kept, but as an unknown label
-_NOTHING: Final = " " * (_TEXT_MAX + 1)
+_TEXT_MAX: Final = 1024  # characters, the event's limit. Longer text is kept, but as an unknown label
+_LIMITS: Final = {"uuid": 128}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,18 +101,21 @@ def host_of(source: str) -> str:
 
 def understand(labels: Mapping[str, str]) -> Meaning:
     """Labels of one series -> what they mean. Empty values count as absent, as in Prometheus."""
-    rest = {name: sys.intern(value) for name, value in labels.items() if value}
-    uuid = next((rest.pop(name) for name in _UUID if len(rest.get(name, "")) in range(1, _UUID_MAX + 1)), None)
+    rest: dict[str, str] = {}
     identity: dict[str, Any] = {}
-    for name, field in _IDENTITY.items():
-        if len(rest.get(name, _NOTHING)) <= _TEXT_MAX:
-            identity.setdefault(field, rest.pop(name))
+    for name, value in labels.items():
+        field = _IDENTITY.get(name)
+        if field is None or len(value) > _LIMITS.get(field, _TEXT_MAX):
+            if value:
+                rest[name] = sys.intern(value)
+        elif value:
+            identity.setdefault(field, sys.intern(value))
+    uuid = identity.pop("uuid", None)
     _take_number(rest, "gpu", identity, "index")
     _take_number(rest, "GPU_I_ID", identity, "instance_id")
-    tenant = _take_tenant(rest)
+    tenant = None if _TENANT_NAMES.isdisjoint(rest) else _take_tenant(rest)
     error: dict[str, str] = {name: rest.pop(name) for name in _ERROR if name in rest}
-    key = (uuid, identity.get("instance_id")) if uuid else None
-    return Meaning(key, identity, tenant, rest, error or None)
+    return Meaning((uuid, identity.get("instance_id")) if uuid else None, identity, tenant, rest, error or None)
 
 
 def _take_number(labels: dict[str, str], name: str, identity: dict[str, Any], field: str) -> None:

@@ -12,7 +12,9 @@ from typing import Final
 _INNER: Final = rb'[^"{}\n]*(?:"(?:[^"\\\n]|\\[^\n])*"[^"{}\n]*)*'  # what stands between the braces
 HEAD: Final = re.compile(rb"[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*)(?:[ \t]*\{(" + _INNER + rb")\})?")
 """Name and, with braces, what stands between them. What follows the match is value, time stamp and exemplar."""
-_PAIR: Final = re.compile(rb'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"((?:[^"\\]|\\.)*)"[ \t]*(?:,|\Z)')
+_ONE: Final = r'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"([^"\\]*(?:\\.[^"\\]*)*)"[ \t]*(?:,|\Z)'
+_PAIR: Final = re.compile(_ONE)
+_PAIRS: Final = re.compile(rf"(?:{_ONE})*[ \t]*")
 _ESCAPE: Final = re.compile(r'\\([\\"n])')
 
 _DECIMAL: Final = rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
@@ -38,19 +40,15 @@ class ScrapeRefused(Exception):  # noqa: N818  # a scrape is refused; it is no e
 
 def parse_labels(inner: bytes) -> dict[str, str]:
     """Label pairs between the braces -> dict in their order, escapes resolved. Raises ValueError."""
-    labels: dict[str, str] = {}
-    at = 0
-    while at < len(inner):
-        pair = _PAIR.match(inner, at)
-        if pair is None:
-            if inner[at:].strip(b" \t"):
-                raise ValueError("not a label")
-            break
-        name, value = pair[1].decode(), pair[2].decode()
-        if name in labels:
-            raise ValueError("the same label twice")
-        labels[name] = _ESCAPE.sub(_unescape, value) if "\\" in value else value
-        at = pair.end()
+    text = inner.decode()
+    if _PAIRS.fullmatch(text) is None:
+        raise ValueError("not a label")
+    pairs = _PAIR.findall(text)
+    labels = dict(pairs)
+    if len(labels) != len(pairs):
+        raise ValueError("the same label twice")
+    if "\\" in text:
+        labels = {name: _ESCAPE.sub(_unescape, value) for name, value in pairs}
     return labels
 
 

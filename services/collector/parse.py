@@ -15,69 +15,18 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import islice, repeat
+from itertools import accumulate, compress, count, islice, repeat
+from operator import eq
 from typing import Final
 
 from services.collector.enrich import Meaning
 from services.collector.lines import HEAD, ScrapeRefused, check_end, line_number, not_a_sample, parse_labels
+from services.collector.series import Block, Group, LabelSet, Run
 
 _SWEEP_FLOOR: Final = 256  # label sets; below this, forgetting old ones is not worth the walk
+_SPARE_GROUPS: Final = 8  # groups beyond one a block: left over from refused scrapes
 
-
-class LabelSet:
-    """The label part of a line, parsed once. Compared by identity: one object per distinct text."""
-
-    __slots__ = ("owner", "text")
-
-    def __init__(self, text: bytes, owner: Meaning) -> None:
-        self.text = text
-        """What follows the opening brace, up to and with `} `."""
-        self.owner = owner
-
-
-class Group:
-    """The label sets of consecutive lines, in order. Shared by all metrics that have the same lines."""
-
-    __slots__ = ("count", "owners", "sets", "size", "strangers", "texts")
-
-    def __init__(self, sets: tuple[LabelSet, ...]) -> None:
-        self.sets = sets
-        self.texts = [s.text for s in sets]
-        self.owners = [s.owner for s in sets]
-        self.count = len(sets)
-        self.size = sum(map(len, self.texts))
-        self.strangers = sum(owner.key is None for owner in self.owners)
-        """Lines that belong to no GPU."""
-
-
-@dataclass(slots=True)  # not frozen: that makes building one, the most frequent thing here, several times slower
-class Run:
-    """Consecutive lines of one metric: `texts[i]` is the text after the head of the line labelled `group.sets[i]`.
-
-    A text holds the value and whatever may follow it (time stamp, exemplar, line feed); `joined` is all of them
-    separated by commas.
-    """
-
-    name: str
-    group: Group
-    texts: list[bytes]
-    joined: bytes
-    start: int
-    """Byte offset of the first line in the body."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Block:
-    """What a run looked like in the last scrape, comments in front of it included."""
-
-    name: str
-    comments: bytes
-    prefix: bytes
-    """`NAME{`"""
-    lead: bytes
-    """`comments` and `prefix`: what the body holds where this block begins."""
-    group: Group
+_FEW: Final = 0.25  # of a block's lines; with more of them changed, reading all of them exactly costs no more
 
 
 class Exposition:
@@ -88,14 +37,14 @@ class Exposition:
         self._sets: dict[bytes, LabelSet] = {}
         self._bare: LabelSet = LabelSet(b"", understand({}))
         self._groups: dict[tuple[LabelSet, ...], Group] = {}
-        self._layout: list[_Block] = []
+        self._layout: list[Block] = []
         self._sweep_at = _SWEEP_FLOOR
         self._ended = False
 
     def runs(self, body: bytes) -> Iterator[Run]:
         """The runs of `body` in order. Raises ScrapeRefused; the caller drops what it has seen of the body then."""
         check_end(body)
-        if len(self._sets) > self._sweep_at:
+        if len(self._sets) > self._sweep_at or len(self._groups) > len(self._layout) + _SPARE_GROUPS:
             self._sweep()
         scan = _Scan(self, body, self._layout)
         yield from scan
@@ -135,7 +84,14 @@ class Exposition:
             known = self._groups[sets] = Group(sets)
         return known
 
-    def _remember(self, layout: list[_Block]) -> None:
+    def regroup(self, group: Group, changes: dict[int, LabelSet]) -> Group:
+        """`group` with other label sets at some positions. Raises ValueError when a set is in it twice then."""
+        sets = list(group.sets)
+        for index, labels in changes.items():
+            sets[index] = labels
+        return self.group(tuple(sets))
+
+    def _remember(self, layout: list[Block]) -> None:
         if layout != self._layout:
             self._layout = layout
             self._groups = {block.group.sets: block.group for block in layout}
@@ -150,8 +106,8 @@ class Exposition:
 class _Scan:
     """One pass over one body."""
 
-    def __init__(self, memory: Exposition, body: bytes, guess: list[_Block]) -> None:
-        self.layout: list[_Block] = []
+    def __init__(self, memory: Exposition, body: bytes, guess: list[Block]) -> None:
+        self.layout: list[Block] = []
         self.ended = False
         self._memory = memory
         self._body = body
@@ -176,20 +132,21 @@ class _Scan:
                 place = places.get(self._name(pos))
                 block = None if place is None else self._guess[place]
                 turn = turn - 1 if place is None else place  # a new metric: the expected one may come after it
-            run = (self._bulk(block, pos) if block is not None else None) or self._exact(pos, block)
+            run = None if block is None else self._bulk(block, pos) or self._patched(block, pos)
+            run = run or self._exact(pos, block)
             self._append(run, comments, block)
             yield run
             pos, turn = self._stream.tell(), turn + 1
 
-    def _append(self, run: Run, comments: bytes, block: _Block | None) -> None:
+    def _append(self, run: Run, comments: bytes, block: Block | None) -> None:
         if block is None or block.group is not run.group or block.comments != comments:
             if run.group.sets[0].text == b"":
                 return  # no label part to remember
             prefix = run.name.encode() + b"{"
-            block = _Block(run.name, comments, prefix, comments + prefix, run.group)
+            block = Block(run.name, comments, prefix, comments + prefix, run.group)
         self.layout.append(block)
 
-    def _bulk(self, block: _Block, pos: int) -> Run | None:
+    def _bulk(self, block: Block, pos: int) -> Run | None:
         """The lines from `pos` if they are those of `block` with other values, else None."""
         group = self._moved.get(block.group, block.group)
         prefix, stream = block.prefix, self._stream
@@ -203,6 +160,29 @@ class _Scan:
         if end - pos - heads != len(joined) - group.count + 1 or self._body.startswith(prefix, end):
             return None
         return Run(block.name, group, texts, joined, pos)
+
+    def _patched(self, block: Block, pos: int) -> Run | None:
+        """The lines from `pos` if they are those of `block` but for a few label parts, which are read exactly."""
+        group = self._moved.get(block.group, block.group)
+        prefix, strip = block.prefix, bytes.removeprefix
+        self._stream.seek(pos)
+        lines = list(islice(self._stream, group.count))
+        end = self._stream.tell()
+        rests = list(map(strip, lines, repeat(prefix)))
+        texts = list(map(strip, rests, group.texts))
+        other = list(compress(count(), map(eq, map(len, rests), map(len, texts))))
+        named = end - pos - sum(map(len, rests)) == group.count * len(prefix)
+        if not named or len(other) > group.count * _FEW or self._body.startswith(prefix, end):
+            return None
+        offsets = list(accumulate(map(len, lines), initial=pos))
+        changes: dict[int, LabelSet] = {}
+        for i in other:
+            changes[i], texts[i] = self._split(lines[i], len(prefix), offsets[i])
+        try:
+            self._moved[block.group] = changed = self._memory.regroup(group, changes)
+        except ValueError:
+            return None  # a series twice: the exact path says where
+        return Run(block.name, changed, texts, b",".join(texts), pos)
 
     def _comments(self, pos: int) -> tuple[bytes, int]:
         """Comments and empty lines from `pos`: their text and the offset of the first sample line (or the end)."""
@@ -225,7 +205,7 @@ class _Scan:
         head = HEAD.match(self._body, pos)
         return head[1].decode() if head else ""
 
-    def _exact(self, pos: int, block: _Block | None) -> Run:
+    def _exact(self, pos: int, block: Block | None) -> Run:
         """All consecutive lines from `pos` that begin with the first one's `NAME{`; a line of other form alone."""
         head = HEAD.match(self._body, pos)
         if head is None:

@@ -12,7 +12,8 @@ from services.collector.assemble import Identities, Sheet, Table, assemble
 from services.collector.detect import Moment, Past, Resets, advance, forget
 from services.collector.enrich import Place, derive, understand
 from services.collector.lines import ScrapeRefused, not_a_sample
-from services.collector.parse import Exposition, Run
+from services.collector.parse import Exposition
+from services.collector.series import Run
 from services.collector.values import NotANumberError, Sort, check_numbers, read_unknown, read_values, topic
 from services.contract.event import SCHEMA_VERSION, Event, GpuEvent, Status
 

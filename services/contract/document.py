@@ -48,7 +48,7 @@ def json_schema() -> str:
 
 
 def counters_csv() -> str:
-    """dcgm-exporter's three-column counters file with every metric of the catalogue and the labels the inventory keeps."""
+    """dcgm-exporter's three-column counters file: every metric, and the labels the inventory keeps."""
     text = io.StringIO()
     text.write("# DCGM FIELD, Prometheus metric type, help message\n")
     rows = csv.writer(text, lineterminator="\n")  # a HELP text with a comma must be quoted: the exporter counts columns

@@ -7,6 +7,7 @@ read from the topic again what was just deleted.
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 
 import psycopg
@@ -14,6 +15,8 @@ from psycopg import sql
 
 from services.settings import Settings
 from services.store.connect import Connection, StoreError, connect, one_line
+
+log = logging.getLogger("reset")
 
 TELEMETRY = (
     "gpu_metrics_1day",
@@ -26,6 +29,10 @@ TELEMETRY = (
     "gpu_health_scores",
     "gpu_failure_predictions",
 )
+
+
+ATTEMPTS = 5
+"""A refresh takes its locks in another order; the server then ends one of the two, and that may be us."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +70,16 @@ def _confirmed(connection: Connection) -> bool:
 
 
 def reset(connection: Connection) -> None:
-    """Empty every table and aggregate of TELEMETRY, in one transaction."""
+    """Empty every table and aggregate of TELEMETRY, in one transaction. Raises psycopg.Error."""
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return _truncate(connection)
+        except psycopg.errors.DeadlockDetected:
+            log.info("a background job was at work on the same tables: once more")
+    return _truncate(connection)
+
+
+def _truncate(connection: Connection) -> None:
     with connection.transaction():
         for name in TELEMETRY:
             # Not prepared: TimescaleDB changes the statement it is given, and a kept one would be broken the next time.

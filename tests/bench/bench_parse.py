@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import gc
+import random
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -61,7 +62,21 @@ def _parser(gpus: int) -> list[Figure]:
         cold = _rate(parse, bodies[:1])
         rate = _rate(parse, bodies[1:])
         figures.append(_figure(f"parser, {what}", rate, goal=1_000_000))
-    return [*figures, _figure("parser, cold", cold)]
+    return [*figures, _scattered_churn(gpus // 2), _figure("parser, cold", cold)]
+
+
+def _scattered_churn(gpus: int) -> Figure:
+    """The worst churn: 1 % of lines, each on its own. (A pod that changes changes all lines of its GPU alike.)"""
+    rng, fleet = random.Random(1), Fleet(gpus)
+    bodies = []
+    for _ in range(SCRAPES):
+        lines = fleet.body().split(b"\n")
+        for i in rng.sample(range(len(lines)), len(lines) // 100):
+            lines[i] = lines[i].replace(b'pod="', b'pod="%d-' % rng.getrandbits(30))
+        bodies.append(b"\n".join(lines))
+    parse = partial(_parse, Exposition(understand))
+    parse(bodies[0])
+    return _figure("parser, warm, 1 % of lines new, scattered", _rate(parse, bodies[1:]))
 
 
 def _parse(exposition: Exposition, body: bytes) -> None:

@@ -9,11 +9,18 @@ from typing import Any
 import pytest
 
 from services.embedded.timescale import EmbeddedTimescale, EmbeddedTimescaleError, require_node
+from tests.conftest import _kafka_server
 from tests.faults.harness import Pipeline
 from tests.support.kafka_server import KafkaServer
 from tests.support.prerequisites import missing
 from tests.support.processes import free_port
 
+SHORT_SESSIONS = """
+group.consumer.min.session.timeout.ms=1000
+group.consumer.session.timeout.ms=3000
+group.consumer.min.heartbeat.interval.ms=500
+group.consumer.heartbeat.interval.ms=500
+"""
 MakePipeline = Callable[..., Pipeline]
 
 
@@ -48,19 +55,14 @@ def own_timescale(tmp_path: Path) -> Iterator[EmbeddedTimescale]:
         yield server
 
 
-@pytest.fixture
-def short_group_kafka(tmp_path: Path) -> Iterator[KafkaServer]:
-    """A real Kafka of the test's own that misses a dead group member after three seconds instead of 45."""
-    from tests.conftest import _kafka_server
+@pytest.fixture(scope="session")
+def mortal_kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaServer]:
+    """A real Kafka that the fault matrix may kill and freeze; each test leaves it running.
 
-    server = _kafka_server(tmp_path / "kafka")
+    It misses a dead member of a group of the `consumer` protocol after three seconds instead of 45.
+    """
+    server = _kafka_server(tmp_path_factory.mktemp("mortal-kafka"))
     with server._properties.open("a", encoding="utf-8") as properties:
-        properties.write(
-            "group.min.session.timeout.ms=1000\n"
-            "group.consumer.min.session.timeout.ms=1000\n"
-            "group.consumer.session.timeout.ms=3000\n"
-            "group.consumer.min.heartbeat.interval.ms=500\n"
-            "group.consumer.heartbeat.interval.ms=500\n"
-        )
+        properties.write(SHORT_SESSIONS)
     with server:
         yield server

@@ -19,8 +19,6 @@ from confluent_kafka import Message
 from tests.faults.events import POISONED_GPU, POISONS, REFUSED_TEMPERATURE, Document, encode, event
 from tests.faults.exporter import CountingExporter, gpu_uuid
 from tests.faults.harness import Pipeline, Sample
-from tests.faults.roles import Role
-from tests.support.processes import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timescale]
 

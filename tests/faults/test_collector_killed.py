@@ -39,18 +39,18 @@ def bring_home(pipeline: Pipeline, sink: Role) -> None:
 
 
 def test_killed_while_spooling_and_while_flushing(
-    kafka_server: KafkaServer, timescale: str, make_pipeline: MakePipeline
+    mortal_kafka: KafkaServer, timescale: str, make_pipeline: MakePipeline
 ) -> None:
-    pipeline = make_pipeline(kafka_server.bootstrap, timescale)
+    pipeline = make_pipeline(mortal_kafka.bootstrap, timescale)
     accepted: set[Sample] = set()
-    kafka_server.kill()
+    mortal_kafka.kill()
     for point, hit in WHILE_SPOOLING:
         died(pipeline.collector_that_dies(point, hit), point)
         before, accepted = len(accepted), accepted | set(pipeline.in_spool())
         assert len(accepted) > before, f"nothing new in the spool at {point}: the fault was not hit"
         print(f"collector killed at {point}: {len(accepted) - before} samples were on disk")
     segments = len(list(pipeline.spool.glob("*.spool")))
-    kafka_server.start()
+    mortal_kafka.start()
     for point, hit in WHILE_FLUSHING:
         waiting = sum(pipeline.in_spool().values())
         died(pipeline.collector_that_dies(point, hit), point)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -19,7 +18,6 @@ from tests.faults import proxy as rules
 from tests.faults.conftest import MakePipeline
 from tests.faults.harness import Pipeline
 from tests.faults.proxy import TcpProxy
-from tests.faults.roles import Role
 from tests.support.processes import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timescale]

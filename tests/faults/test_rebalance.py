@@ -36,11 +36,11 @@ def wait_shared(pipeline: Pipeline, sinks: list[Role]) -> None:
 
 @pytest.mark.parametrize("protocol", ["consumer", pytest.param("classic", marks=pytest.mark.long)])
 def test_three_sinks_come_and_go(
-    protocol: str, short_group_kafka: KafkaServer, timescale: str, make_pipeline: MakePipeline
+    protocol: str, mortal_kafka: KafkaServer, timescale: str, make_pipeline: MakePipeline
 ) -> None:
     """One; two more; one killed, one stopped while the rest carry on; then a new one. No static names here."""
     pipeline = make_pipeline(
-        short_group_kafka.bootstrap,
+        mortal_kafka.bootstrap,
         timescale,
         interval=0.05,
         environment={"KAFKA_GROUP_PROTOCOL": protocol, "BATCH_SIZE": "100"},
@@ -69,12 +69,12 @@ def test_three_sinks_come_and_go(
 
 
 def test_zombie_sink_is_fenced(
-    short_group_kafka: KafkaServer, timescale: str, make_pipeline: MakePipeline
+    mortal_kafka: KafkaServer, timescale: str, make_pipeline: MakePipeline
 ) -> None:
     """A sink stands still with a batch on its way to the database until all its partitions are another's, which writes
     the same samples and more. Then the batch arrives. It must not be written, and the sink must find back."""
     pipeline = make_pipeline(
-        short_group_kafka.bootstrap, timescale, environment={"KAFKA_GROUP_PROTOCOL": "consumer"}
+        mortal_kafka.bootstrap, timescale, environment={"KAFKA_GROUP_PROTOCOL": "consumer"}
     )
     collector = pipeline.collector()
     server = conninfo_to_dict(timescale)

@@ -26,8 +26,13 @@ RUNGS = {
     "staged": ("staged", ["staged", "before_commit", "after_db_commit"]),
     "bisected": ("bisecting", ["bisecting", "before_commit", "after_db_commit"]),
 }
+LONG = {("direct", "before_copy"), ("direct", "after_offset_commit"), ("staged", "before_commit"),
+        ("staged", "after_offset_commit"), ("bisected", "after_offset_commit")}  # fmt: skip
+"""Nearly the same as their neighbours: not in the quick run."""
 DEATHS = [
-    (rung, point) for rung, (_, points) in RUNGS.items() for point in [*points, "after_offset_commit"]
+    pytest.param(rung, point, marks=[pytest.mark.long] if (rung, point) in LONG else [])
+    for rung, (_, points) in RUNGS.items()
+    for point in [*points, "after_offset_commit"]
 ]
 
 
@@ -53,7 +58,11 @@ class Running:
     def repeat_some(self) -> None:
         """Messages that are rows already."""
         written = self.pipeline.written()
-        old = [m for m in self.pipeline.messages() if m.offset() < written.get(m.partition(), 0)]
+        old = [
+            m
+            for m in self.pipeline.messages()
+            if m.offset() < written.get(m.partition(), 0) and self.pipeline.sample(m.value()) is not None
+        ]
         self.pipeline.produce([(m.key().decode(), m.value()) for m in old[-400:]])
 
     def poison_some(self) -> None:

@@ -62,7 +62,7 @@ def test_each_sample_is_there_once_whatever_the_history(connection: Connection, 
     assert [row["time"] for row in found] == times
 
 
-PARTS = [
+PARTS: list[dict[str, Any]] = [
     {"fb_used": 10_000, "fb_free": 70_000, "fb_reserved": 559},
     {"fb_used": 10_000, "fb_free": 70_000},
     {"fb_used": 10_000},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
@@ -187,3 +188,21 @@ def test_jobs_have_started_staggered(connection: Connection) -> None:
         for row in rows_of(connection, "SELECT initial_start FROM timescaledb_information.jobs WHERE job_id >= 1000")
     ]
     assert len(starts) == len(set(starts)) == 15
+
+
+def test_a_query_for_one_gpu_reads_its_batches_only(connection: Connection, now: dt.datetime) -> None:
+    """Without segments: the minimum and maximum of gpu_id kept with each batch of a thousand rows."""
+    begin = now - 3 * HOUR
+    times = [begin + dt.timedelta(seconds=step) for step in range(0, 600, 10)]
+    insert(connection, [{"time": time, "gpu_id": gpu, "gpu_temp": gpu % 90} for time in times for gpu in range(200)])
+    run_job(connection, COMPRESSION, "gpu_metrics")
+    query = "EXPLAIN (ANALYZE, FORMAT JSON) SELECT gpu_temp FROM gpu_metrics WHERE gpu_id = 77 AND time < now()"
+    (scan,) = _scans_of_compressed(value_of(connection, query)[0]["Plan"])
+    batches = value_of(connection, f"SELECT count(*) FROM _timescaledb_internal.{scan['Relation Name']}")
+    assert batches >= 12
+    assert scan["Actual Rows"] <= 2
+
+
+def _scans_of_compressed(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    found = [plan] if str(plan.get("Relation Name", "")).startswith("compress_hyper") else []
+    return found + [scan for child in plan.get("Plans", []) for scan in _scans_of_compressed(child)]

@@ -58,7 +58,7 @@ def refuse(attempts: list[str], succeed_at: int | None = None) -> object:
 
 
 def test_unreachable_is_one_line_without_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.psycopg, "connect", refuse([]))
+    monkeypatch.setattr(psycopg, "connect", refuse([]))
     with pytest.raises(StoreError) as caught:
         connect(load(timescale_dsn="postgresql://someone:secret@db.example:5433/gpu"), "sink")
     message = str(caught.value)
@@ -71,7 +71,7 @@ def test_unreachable_is_one_line_without_the_password(monkeypatch: pytest.Monkey
 def test_it_waits_as_long_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
     attempts: list[str] = []
     clock = Clock()
-    monkeypatch.setattr(module.psycopg, "connect", refuse(attempts))
+    monkeypatch.setattr(psycopg, "connect", refuse(attempts))
     with pytest.raises(StoreError):
         connect(load(timescale_dsn="host=h"), "sink", wait=10, clock=clock)
     assert clock.now == pytest.approx(10, abs=module.RETRY_SECONDS)
@@ -80,6 +80,6 @@ def test_it_waits_as_long_as_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_it_connects_once_the_server_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     attempts: list[str] = []
-    monkeypatch.setattr(module.psycopg, "connect", refuse(attempts, succeed_at=3))
+    monkeypatch.setattr(psycopg, "connect", refuse(attempts, succeed_at=3))
     assert str(connect(load(timescale_dsn="host=h"), "sink", wait=10, clock=Clock())) == "a connection"
     assert len(attempts) == 3
