@@ -29,7 +29,7 @@ help: ## This list
 
 $(EMBEDDED)/node_modules/.installed: $(EMBEDDED)/package-lock.json
 	@command -v node >/dev/null || { echo "Node.js 20 or newer is needed for the embedded TimescaleDB (not for docker-compose: see 'make up')"; exit 1; }
-	@node -e 'process.exit(parseInt(process.versions.node) < 20)' || { echo "Node.js 20 or newer is needed; this is $$(node --version)"; exit 1; }
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { echo "Node.js 20 or newer is needed; this is $$(node --version)"; exit 1; }
 	@echo "setting up: embedded TimescaleDB"
 	@npm ci --silent --no-audit --no-fund --prefix $(EMBEDDED)
 	@touch $@

@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     kafka_group_protocol: Literal["classic", "consumer"] = "classic"
     """`consumer` (KIP-848) rebalances faster and needs brokers of Kafka 4.0 or newer."""
     kafka_session_timeout: Seconds = 10
-    """Seconds until the partitions of a sink that was killed go to another (protocol `classic`; KIP-848: the broker's)."""
+    """Seconds until the partitions of a sink that was killed go to another (`classic`; KIP-848: the broker's)."""
     kafka_group_instance_id: str | None = None
     """Static membership: a stable name per sink replica."""
 

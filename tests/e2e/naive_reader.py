@@ -116,6 +116,8 @@ class Device:
             spoken = {next((n for n in labels if series.labels.get(n)), "") for labels in TENANT.values()}
             if series.metric is not None:
                 found |= {n: v for n, v in series.labels.items() if v and n not in UNDERSTOOD | spoken}
+                if not series.labels.get("gpu", "0").isdigit():
+                    found["gpu"] = series.labels["gpu"]  # not an index
         return found
 
 

@@ -39,8 +39,10 @@ class Findings:
     files: int = 0
     devices: int = 0
     rows: int = 0
+    series: int = 0
+    """Lines of the texts about a GPU."""
     values: int = 0
-    """Lines of the texts, each compared in every row of its GPU."""
+    """The same, each compared in every row of its GPU."""
     absent: int = 0
     """Columns without a line, in every row: must be NULL."""
     no_value: int = 0
@@ -58,8 +60,8 @@ class Findings:
 
     def __str__(self) -> str:
         return (
-            f"{self.files} files, {self.devices} GPUs and MIG instances, {self.rows} rows: {self.values} values "
-            f"compared ({self.no_value} of them without a usable value), {self.unknown} of unknown series, "
+            f"{self.files} files, {self.devices} GPUs and MIG instances, {self.series} series, {self.rows} rows: "
+            f"{self.values} values compared ({self.no_value} of them without a usable value), {self.unknown} of unknown series, "
             f"{self.labels} labels, {self.absent} absent values, {self.others} lines of no GPU; "
             f"{len(self.differences)} differences"
         )
@@ -140,6 +142,7 @@ def compare_file(path: Path, connection: psycopg.Connection[dict[str, Any]], fin
         ).fetchone()
         where = f"{path.name}: {device.uuid}" + ("" if device.instance is None else f" instance {device.instance}")
         findings.devices += 1
+        findings.series += len(device.series)
         if gpu is None:
             findings.differences.append(f"{where} is not in the inventory")
             continue

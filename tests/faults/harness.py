@@ -295,8 +295,10 @@ class Pipeline:
         return sample if self.first_gpu <= number < self.first_gpu + self.exporter.gpus else None
 
     def close(self) -> None:
+        """End every process that still runs, and the exporter."""
         for role in self.roles:
             role.discard()
+        self.exporter.close()
 
 
 @contextmanager

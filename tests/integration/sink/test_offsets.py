@@ -25,7 +25,12 @@ def forget_offsets_in_kafka(bench: Bench) -> None:
     )
     topic = bench.settings.kafka_topic
     consumer.subscribe([topic])
-    wait_for(lambda: [consumer.poll(0.1)] and len(consumer.assignment()) == 4, "membership")
+
+    def joined() -> bool:
+        consumer.poll(0.1)
+        return len(consumer.assignment()) == 4
+
+    wait_for(joined, "membership")
     consumer.commit(offsets=[TopicPartition(topic, number, 0) for number in range(4)], asynchronous=False)
     consumer.close()
 
