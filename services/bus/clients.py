@@ -87,6 +87,7 @@ def group_consumer_config(settings: Settings, client_id: str) -> Config:
         "group.protocol": "classic",
         "partition.assignment.strategy": "cooperative-sticky",
         "session.timeout.ms": int(settings.kafka_session_timeout * 1000),
+        "heartbeat.interval.ms": int(min(3.0, settings.kafka_session_timeout / 3) * 1000),
     }
 
 
