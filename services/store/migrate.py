@@ -16,10 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psycopg
-from psycopg import sql
 
 from services.settings import Settings
-from services.store import policies
+from services.store import database_settings, policies
 from services.store.connect import Connection, StoreError, connect, one_line
 from services.store.migrations import Migration, Record, pending, read
 
@@ -100,9 +99,9 @@ def migrate(connection: Connection, settings: Settings, migrations: Sequence[Mig
             outcome.applied.append(migration.name)
         outcome.policies = list(policies.apply(connection, settings))
         notices.clear()  # of the policies; what follows is for the operator
-        _switch_jit_off(connection, notices)
+        refused = database_settings.apply(connection)
         connection.execute("SELECT grant_roles()")
-        outcome.notices = notices
+        outcome.notices = notices + refused
     for notice in outcome.notices:
         log.warning(notice)
     return outcome
@@ -111,19 +110,6 @@ def migrate(connection: Connection, settings: Settings, migrations: Sequence[Mig
 def _keep(notice: psycopg.errors.Diagnostic, notices: list[str]) -> None:
     if notice.severity_nonlocalized in ("NOTICE", "WARNING") and notice.message_primary:
         notices.append(notice.message_primary)
-
-
-def _switch_jit_off(connection: Connection, notices: list[str]) -> None:
-    """For new sessions on this database. Plans over many chunks look expensive to the planner, so it compiles them:
-    measured 300 ms of compiling for the 70 ms that v_latest_gpu_metrics takes at 10,000 GPUs."""
-    database = sql.Identifier(connection.info.dbname)
-    try:
-        connection.execute(sql.SQL("ALTER DATABASE {} SET jit = off").format(database))
-    except psycopg.errors.InsufficientPrivilege:
-        notices.append(
-            f"{connection.info.user} does not own the database, so jit stays on and dashboards answer later than they "
-            f"could; let its owner run ALTER DATABASE {connection.info.dbname} SET jit = off"
-        )
 
 
 def check_server(connection: Connection) -> None:

@@ -143,9 +143,9 @@ def test_truncated_body(running: Running) -> None:
 
 def test_counter_reset(running: Running) -> None:
     """The row behind the reset holds what the counters had reached, so that an increase over it can be told."""
-    gpu = running.gpus[running.first][1]
-    running.fault("counter_reset", running.first, gpu=1)
-    event = running.wait_event("counter_reset", after=0, host=running.first)
+    gpu = running.gpus[running.second][1]
+    running.fault("counter_reset", running.second, gpu=1)
+    event = running.wait_event("counter_reset", after=0, host=running.second)
     assert event["gpu_uuid"] == gpu
     query = (
         "SELECT time, total_energy_consumption AS energy, counter_resets FROM gpu_metrics JOIN gpus USING (gpu_id)"
