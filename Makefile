@@ -43,7 +43,7 @@ demo: .venv/.runtime $(EMBEDDED)/node_modules/.installed ## The whole pipeline w
 	@$(BIN)/gpumon demo $(ARGS)
 
 .PHONY: up down logs psql kafka-tail
-up: ## docker-compose: build and start everything (needs Docker and docker/.env)
+up: ## docker-compose: build and start everything (needs Docker; writes docker/.env the first time)
 	@docker/compose.sh up
 down: ## docker-compose: stop; ARGS=-v deletes the data as well
 	@docker/compose.sh down $(ARGS)

@@ -130,6 +130,11 @@ def spread(gpus: int, hosts: int, models: list[tuple[str, int]], profile: str, s
     if not 1 <= hosts <= gpus:
         raise FleetError(f"{gpus} GPUs on {hosts} hosts: every host needs a GPU")
     order = [name for name, weight in models for _ in range(weight)]
+    if len(order) > gpus:
+        asked = ", ".join(f"{name}={weight}" for name, weight in models)
+        raise FleetError(
+            f"models {asked} are {len(order)} GPUs, the fleet has {gpus}: give --gpus {len(order)} or more"
+        )
     namespace, prefix, container = _TENANTS.get(profile, (None, None, None))
     pod = f"{prefix}-{{host}}-{{gpu}}" if prefix else None
     width = max(3, len(str(hosts - 1)))

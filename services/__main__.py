@@ -6,8 +6,10 @@ import argparse
 import importlib
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 
 from services.ops import logging as ops_logging
+from services.ops.health import OpsError
 from services.settings import SettingsError, load
 
 
@@ -19,33 +21,47 @@ class Role:
     module: str
     summary: str
     example: str
+    settings: str
+    """Those one sets most; `docker/.env.example` has all."""
 
 
 ROLES: tuple[Role, ...] = (
     Role("demo", "services.demo.run", "the whole pipeline on this machine, no Docker",
-         "gpumon demo --seconds 60 --gpus 64 --json"),
+         "gpumon demo --seconds 60 --gpus 64 --json",
+         "KAFKA_BOOTSTRAP, TIMESCALE_DSN (existing servers instead of the embedded ones), DATA_DIR"),
     Role("mock", "mock_dcgm.run", "mock DCGM exporter: simulated GPUs on :9400",
-         "gpumon mock --hosts 2 --gpus-per-host 4 --model H100"),
+         "gpumon mock --hosts 2 --gpus-per-host 4 --model H100",
+         "MOCK_HOST, MOCK_PORT, POLL_INTERVAL"),
     Role("collector", "services.collector.run", "scrape exporters, publish events to Kafka",
-         "gpumon collector --targets localhost:9400"),
+         "gpumon collector --targets localhost:9400",
+         "TARGETS, TARGETS_FILES, COLLECTION_INTERVAL, KAFKA_BOOTSTRAP, SPOOL_DIR, CLUSTER, SHARD_INDEX, SHARD_COUNT"),
     Role("spool", "services.collector.spool_command", "what the collector keeps on disk while Kafka is down",
-         "gpumon spool status"),
+         "gpumon spool status",
+         "SPOOL_DIR, KAFKA_BOOTSTRAP"),
     Role("topics", "services.bus.topics", "create the topics with their partitions and retention",
-         "gpumon topics --wait 60"),
+         "gpumon topics --wait 60",
+         "KAFKA_BOOTSTRAP, KAFKA_TOPIC, KAFKA_PARTITIONS, KAFKA_RETENTION_HOURS"),
     Role("migrate", "services.store.migrate", "bring the database schema up to date",
-         "gpumon migrate --wait 60"),
+         "gpumon migrate --wait 60",
+         "TIMESCALE_DSN or PGHOST, PGPORT, ...; RETENTION, COMPRESS_AFTER, CHUNK_INTERVAL"),
     Role("sink", "services.sink.run", "write events from Kafka into TimescaleDB",
-         "gpumon sink"),
+         "gpumon sink",
+         "KAFKA_BOOTSTRAP, TIMESCALE_DSN or PGHOST, PGPORT, ...; BATCH_SIZE, BATCH_TIMEOUT"),
     Role("dlq", "services.sink.dlq_command", "list, show and replay dead letters",
-         "gpumon dlq list --json"),
+         "gpumon dlq list --json",
+         "KAFKA_BOOTSTRAP, KAFKA_TOPIC_INVALID"),
     Role("reset", "services.store.reset", "delete all telemetry (asks first)",
-         "gpumon reset --yes"),
+         "gpumon reset --yes",
+         "TIMESCALE_DSN or PGHOST, PGPORT, ..."),
     Role("catalogue", "services.contract.document", "the metric catalogue, the event's JSON Schema",
-         "gpumon catalogue --format markdown"),
+         "gpumon catalogue --format markdown",
+         "none"),
     Role("broker", "services.embedded.broker", "embedded Kafka broker for the demo and quick tests",
-         "gpumon broker --topics gpu-metrics-raw"),
+         "gpumon broker --topics gpu-metrics-raw",
+         "none"),
     Role("timescaledb", "services.embedded.timescale", "embedded TimescaleDB for the demo and tests",
-         "gpumon timescaledb --port 5432"),
+         "gpumon timescaledb --port 5432",
+         "DATA_DIR"),
 )  # fmt: skip
 
 
@@ -56,10 +72,15 @@ def build_parser(only: str | None) -> argparse.ArgumentParser:
         description="GPU Health Monitor: exporter -> collector -> Kafka -> sink -> TimescaleDB.",
         epilog="Settings come from the environment; `docker/.env.example` lists them all.",
     )
-    commands = parser.add_subparsers(dest="role", metavar="role", required=True)
+    parser.add_argument("--version", action="version", version=f"gpumon {version('gpu-health-monitor')}")
+    commands = parser.add_subparsers(dest="role", metavar="role")
     for role in ROLES:
         command = commands.add_parser(
-            role.name, help=role.summary, description=role.summary, epilog=f"example: {role.example}"
+            role.name,
+            help=role.summary,
+            description=role.summary,
+            epilog=f"example: {role.example}\nsettings: {role.settings} (all: docker/.env.example)",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if role.name == only:
             importlib.import_module(role.module).add_arguments(command)
@@ -70,7 +91,11 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code: 0 done, 1 the role failed, 2 wrong command line or settings."""
     arguments = sys.argv[1:] if argv is None else argv
     only = next((a for a in arguments if not a.startswith("-")), None)
-    args = build_parser(only).parse_args(arguments)
+    parser = build_parser(only)
+    args = parser.parse_args(arguments)
+    if args.role is None:
+        parser.print_help(sys.stderr)
+        return 2
     try:
         settings = load()
     except SettingsError as error:
@@ -78,7 +103,11 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     ops_logging.configure(settings.log_level, settings.log_format)
     role = next(r for r in ROLES if r.name == args.role)
-    code: int = importlib.import_module(role.module).run(args, settings)
+    try:
+        code: int = importlib.import_module(role.module).run(args, settings)
+    except OpsError as error:
+        print(f"gpumon {role.name}: {error}", file=sys.stderr)
+        return 1
     return code
 
 

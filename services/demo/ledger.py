@@ -35,10 +35,11 @@ class Ledger:
         self._rows = 0
         self._ends: dict[str, dict[int, int]] = {}
 
-    def open(self) -> None:
-        """Remember where broker and database stand."""
+    def open(self) -> int:
+        """Remember where broker and database stand. Rows that are there already."""
         self._rows = self._count("gpu_metrics")
         self._ends = {topic: self._end_offsets(topic) for topic in self._topics}
+        return self._rows
 
     @property
     def _topics(self) -> tuple[str, str]:

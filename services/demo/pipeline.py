@@ -81,7 +81,10 @@ class Pipeline:
             self._say(f"Kafka (embedded): {self.bootstrap}, topic {self._settings.kafka_topic}")
 
     def _start_mock(self) -> None:
-        self.mock_port = free_port(self._settings.mock_port)
+        wanted = self._settings.mock_port
+        self.mock_port = free_port(wanted)
+        if self.mock_port != wanted:
+            self._say(f"port {wanted} is taken: the mock uses {self.mock_port}")
         self._role("mock", [
             "mock", "--port", str(self.mock_port), "--gpus", str(self._plan.gpus), "--hosts", str(self._plan.hosts),
             "--interval", f"{self._plan.interval:g}", "--write-targets", str(self._targets),

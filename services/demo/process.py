@@ -42,6 +42,10 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
+def _ending(status: int) -> str:
+    return f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+
+
 class RoleProcess:
     """`gpumon <role>` started by us. stdout and stderr go to `<logs>/<name>.log`."""
 
@@ -70,7 +74,7 @@ class RoleProcess:
     def check(self) -> None:
         """Raises RoleFailedError when the role has ended."""
         if self._process.poll() is not None:
-            raise RoleFailedError(f"{self.name} ended with status {self._process.returncode}\n{self.tail()}")
+            raise RoleFailedError(f"{self.name} {_ending(self._process.returncode)}\n{self.tail()}")
 
     def wait(self, seconds: float) -> int:
         """Exit status of a role that ends by itself. Raises RoleFailedError on time-out or failure."""
@@ -79,7 +83,7 @@ class RoleProcess:
         except subprocess.TimeoutExpired:
             raise RoleFailedError(f"{self.name} did not finish within {seconds:.0f} s\n{self.tail()}") from None
         if status != 0:
-            raise RoleFailedError(f"{self.name} ended with status {status}\n{self.tail()}")
+            raise RoleFailedError(f"{self.name} {_ending(status)}\n{self.tail()}")
         return status
 
     def stop(self) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+import shutil
 import sys
 import tempfile
 import threading
@@ -23,6 +25,10 @@ from services.ops.lifecycle import stop_on_signals
 from services.settings import Settings
 
 REPORT_EVERY_SECONDS = 1.0
+LEGEND = (
+    "samples/s: values scraped. rows: one per GPU and scrape. lag: events in Kafka and not yet in the database "
+    "(a scrape on its way is normal). freshness: seconds from scrape to commit."
+)
 DRAIN_WITHIN_SECONDS = 60.0
 """After the collector has stopped: the time the sink gets to write what is still in the broker."""
 
@@ -41,19 +47,32 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     if problem:
         sys.stderr.write(f"gpumon demo: {problem}\n")
         return 2
+    logging.getLogger("services.embedded").setLevel(logging.WARNING)  # what the embedded servers say is in their logs
     stop = stop_on_signals()
-    with tempfile.TemporaryDirectory(prefix="gpumon-demo-") as scratch:
-        plan = _plan(args, settings, Path(scratch))
-        pipeline = Pipeline(plan, settings, _say)
-        try:
-            pipeline.start()
-            return _show(pipeline, settings, args, stop)
-        except (RoleFailedError, EmbeddedBrokerError, EmbeddedTimescaleError, psycopg.Error) as error:
-            sys.stderr.write(f"gpumon demo: {error}\n")
-            return 1
-        finally:
-            pipeline.stop()
-            _say("stopped")
+    scratch = Path(tempfile.mkdtemp(prefix="gpumon-demo-"))
+    try:
+        plan = _plan(args, settings, scratch)
+    except OSError as error:
+        return _failed(
+            f"--data-dir {args.data_dir or settings.data_dir}: {error.strerror}; give a directory to write to"
+        )
+    pipeline = Pipeline(plan, settings, _say)
+    try:
+        pipeline.start()
+        code = _show(pipeline, settings, args, stop)
+    except (RoleFailedError, EmbeddedBrokerError, EmbeddedTimescaleError, psycopg.Error) as error:
+        code = _failed(f"{error}\nlogs: {plan.directory / 'logs'}")
+    finally:
+        pipeline.stop()
+        _say("stopped")
+    if code == 0:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return code
+
+
+def _failed(message: str) -> int:
+    sys.stderr.write(f"gpumon demo: {message}\n")
+    return 1
 
 
 def _check(args: argparse.Namespace) -> str | None:
@@ -86,7 +105,13 @@ def _say(text: str) -> None:
 def _show(pipeline: Pipeline, settings: Settings, args: argparse.Namespace, stop: threading.Event) -> int:
     """The live line until it is time to stop; then drain, count, judge. Exit code 0 only when nothing is missing."""
     ledger = Ledger(pipeline, settings)
-    ledger.open()
+    found = ledger.open()
+    _say(
+        f"other commands see this demo with: export KAFKA_BOOTSTRAP={pipeline.bootstrap} TIMESCALE_DSN='{pipeline.dsn}'"
+    )
+    if found:
+        _say(f"the database holds {found:,} rows of earlier runs; rows below count from now")
+    _say(LEGEND)
     last = _follow(pipeline, args.seconds, stop)
     pipeline.stop_role("collector")
     drained = ledger.drain(DRAIN_WITHIN_SECONDS)

@@ -38,6 +38,13 @@ Probe = Callable[[], str | None]
 """Returns None when all is well, else one sentence that says what is not."""
 
 
+class OpsError(OSError):
+    """The address of /metrics and the probes cannot be listened on."""
+
+    def __str__(self) -> str:
+        return f"{self.filename}: cannot listen there ({self.strerror}); give another port"
+
+
 class OpsServer:
     """HTTP server in a thread of its own. Use as a context manager."""
 
@@ -49,7 +56,10 @@ class OpsServer:
             "/livez": lambda: _verdict(live()),
             "/readyz": lambda: _verdict(ready()),
         }
-        self._server = ThreadingHTTPServer((host, port), _handler(routes))
+        try:
+            self._server = ThreadingHTTPServer((host, port), _handler(routes))
+        except OSError as error:
+            raise OpsError(error.errno, error.strerror, f"OPS_HOST={host} OPS_PORT={port}") from None
         self._thread = threading.Thread(target=self._server.serve_forever, name="ops", daemon=True)
 
     @property

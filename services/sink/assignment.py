@@ -6,13 +6,18 @@ ended (the table will hold it when that batch is committed), `committed` is what
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from services.sink.batch import Partition, Span
 
 Place = tuple[str, int]
 """(topic, partition number)."""
+
+NOWHERE: Final = -1
+"""Position of a partition that is not started: no message has this offset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Owned:
 
     partition: Partition | None = None
     started: bool = False
-    position: int = 0
+    position: int = NOWHERE
     handed_over: int = 0
     committed: int = 0
     told_kafka: int = -1
@@ -51,17 +56,19 @@ class Owned:
 
 @dataclass(slots=True)
 class Assignment:
-    """`place` -> state of what is assigned to this sink."""
+    """State of what is assigned to this sink, by place and, for the hot path, by topic and number: the same objects."""
 
     owned: dict[Place, Owned] = field(default_factory=dict)
+    by_topic: dict[str, dict[int, Owned]] = field(default_factory=lambda: defaultdict(dict))
 
     def add(self, places: Iterable[Place]) -> None:
-        for place in places:
-            self.owned[place] = Owned()
+        for topic, number in places:
+            self.owned[topic, number] = self.by_topic[topic][number] = Owned()
 
     def remove(self, places: Iterable[Place]) -> None:
-        for place in places:
-            self.owned.pop(place, None)
+        for topic, number in places:
+            self.owned.pop((topic, number), None)
+            self.by_topic[topic].pop(number, None)
 
     def waiting(self) -> list[Place]:
         """Places that must be started."""
@@ -71,17 +78,21 @@ class Assignment:
         return [place for place, state in self.owned.items() if state.started]
 
     def start(self, place: Place, partition: Partition, offset: int) -> None:
-        if place in self.owned:
-            self.owned[place] = Owned(partition, True, offset, offset, offset)
+        state = self.owned.get(place)
+        if state is not None:
+            state.partition, state.started = partition, True
+            state.position = state.handed_over = state.committed = offset
+            state.told_kafka = -1
 
     def restart(self, place: Place) -> None:
         """Its offset must be looked up again."""
-        if place in self.owned:
-            self.owned[place].started = False
+        state = self.owned.get(place)
+        if state is not None:
+            state.started, state.position = False, NOWHERE
 
     def restart_all(self) -> None:
-        for state in self.owned.values():
-            state.started = False
+        for place in self.owned:
+            self.restart(place)
 
     def take(self, place: Place, offset: int) -> int | None:
         """Move past the message at `offset`. Messages missing before it; None: not to be taken (not ours, not started,

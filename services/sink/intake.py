@@ -30,16 +30,45 @@ class Intake:
         """Everything that counts into `batch`. Raises KafkaException for errors that stay."""
         started = self._clock.monotonic()
         self._mapper.set_now(self._clock.time())
-        admit, raw_topic = self._membership.admit, self._raw_topic
-        for message in messages:
-            if not admit(message):
-                continue
-            if message.topic() == raw_topic:
-                self._take_sample(message, batch)
-            else:
-                self._take_event(message, batch)
+        self._take_quickly(messages, batch)
         self._metrics.messages.inc(len(messages))
         self._metrics.decode_seconds.observe(self._clock.monotonic() - started)
+
+    def _take_quickly(self, messages: Sequence[Message], batch: Batch) -> None:
+        """The expected: the next sample of a partition of ours, valid, of a known GPU. Written out in one loop, because
+        every call in here is paid per event: 0.5 us, a tenth of the sink. All else goes to `_take_slowly`."""
+        partitions, raw_topic = self._membership.assignment.by_topic[self._raw_topic], self._raw_topic
+        to_row, rows, sources = self._mapper.row, batch.rows, batch.sources
+        for message in messages:
+            state = partitions.get(message.partition())
+            if (
+                state is None
+                or message.offset() != state.position
+                or message.error() is not None
+                or message.topic() != raw_topic
+            ):
+                self._take_slowly(message, batch)
+                continue
+            state.position += 1
+            try:
+                row = to_row(message.key(), message.value())
+            except Invalid as verdict:
+                batch.refused.append(Refused(message, verdict))
+                continue
+            if row is None:
+                batch.deferred.append(message)
+            else:
+                rows.append(row)
+                sources.append(message)
+
+    def _take_slowly(self, message: Message, batch: Batch) -> None:
+        """Errors, gaps, messages of partitions that are not ours or not started, and GPU events."""
+        if not self._membership.admit(message):
+            return
+        if message.topic() == self._raw_topic:
+            self._take_sample(message, batch)
+        else:
+            self._take_event(message, batch)
 
     def take_deferred(self, batch: Batch) -> None:
         """Messages whose GPU had to be registered first."""

@@ -55,7 +55,7 @@ PAUSED_POLL: Final = 0.2
 IN_FLIGHT: Final = 2
 """Batches handed over: one being written, one ready so that the server never waits for this loop. A third is filled."""
 REPORT_INTERVAL: Final = 1.0
-"""Seconds between two rounds of house-keeping: offsets to Kafka, lag, gpu_latest when idle."""
+"""Seconds between two rounds of house-keeping: offsets to Kafka, lag; when idle also gpu_latest and the connection."""
 STOP_PATIENCE: Final = 25.0
 """Seconds for the last batches when stopping or giving partitions away; stop_grace_period must be longer."""
 
@@ -98,13 +98,17 @@ class Sink:
         self._reported = clock.monotonic()
         self._lives = 0
         """How often everything read was dropped: what was sealed before is not to be written after."""
-        self._dirty = False
-        """Batches were committed since gpu_latest was last flushed."""
+        self._connections = 0
+        """Connections of the writer whose offsets are known to be ours."""
+        self._batches_since = 0
+        """Batches committed since Kafka was told."""
+        self._looking_after: Future[None] | None = None
 
     def run(self) -> None:
         """Until the stop event. Raises what a person must look at."""
         try:
             self._wait(self._writer.run(latest.refresh))
+            self._connections = self._writer.connections
             self._membership.join(finish_in_flight=self._finish_in_flight, drop=self._drop)
             while not self._stop.is_set():
                 self._turn()
@@ -117,6 +121,9 @@ class Sink:
     def _turn(self) -> None:
         self._heartbeat.beat()
         self._settle_done()
+        if self._writer.connections != self._connections:
+            self._connections = self._writer.connections
+            self._begin_anew("the connection to the database was lost, and with it perhaps commits")
         if self._membership.waiting():
             self._membership.start(self._wait)
         self._take(self._poll())
@@ -185,15 +192,15 @@ class Sink:
         try:
             self._wait(future)
         except Fenced as reason:
+            self._metrics.fenced.inc()
             self._begin_anew(str(reason))
         else:
             self._membership.committed(sealed.spans)
-            self._dirty = True
+            self._batches_since += 1
 
     def _begin_anew(self, reason: str) -> None:
-        """Another sink has one of our partitions: drop everything, go back to what the table holds."""
-        log.warning("fenced, reading again from the offsets in the database: %s", reason)
-        self._metrics.fenced.inc()
+        """The table may hold other offsets than we think: drop everything, go back to what it holds."""
+        log.warning("reading again from the offsets in the database: %s", reason)
         for future, _ in self._in_flight:
             with suppress(Fenced):
                 self._wait(future)  # written or not, the table says it when the partitions start again
@@ -229,11 +236,14 @@ class Sink:
     def _keep_house(self) -> None:
         self._reported = self._clock.monotonic()
         self._membership.commit_to_kafka(asynchronous=True)
-        self._observe("after_offset_commit")
+        if self._batches_since:
+            self._batches_since = 0
+            self._observe("after_offset_commit")
         self._membership.report_lag()
-        if self._dirty and not self._in_flight:
-            self._dirty = False
-            self._writer.flush_latest()
+        if self._looking_after is not None and self._looking_after.done():
+            self._looking_after = self._looking_after.result()
+        if self._looking_after is None and not self._in_flight:
+            self._looking_after = self._writer.look_after()
 
     def _finish(self) -> None:
         """Stopping: write what was read. Raises GivenUpError if the database cannot."""
@@ -241,7 +251,7 @@ class Sink:
             self._hand_over()
         while self._in_flight:
             self._settle_oldest()
-        self._wait(self._writer.flush_latest())
+        self._wait(self._writer.look_after())
         try:
             self._membership.commit_to_kafka(asynchronous=False)
         except KafkaException as error:

@@ -1,14 +1,15 @@
 """The sink as a member of its consumer group: which partitions it has, where they start, whether they are paused.
 
-New partitions are assigned paused, at offset 0. (An offset that must be asked for, such as the end, may be answered late
-and override what is sought in the meantime: that skipped messages.) The loop then looks their offsets up, which may take
-as long as an outage of the database and must not block a rebalance, seeks, and resumes them. Messages that slip through
-before that are dropped by `Assignment.take`.
+New partitions are assigned paused, at offset 0. (An offset that must be asked for, such as the end, may be answered
+late and override what is sought in the meantime: that skipped messages.) The loop then looks their offsets up (this may
+take as long as an outage of the database and must not block a rebalance), seeks, and resumes them. Messages that slip
+through before that are dropped by `Assignment.take`.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, Protocol
@@ -30,6 +31,9 @@ log = logging.getLogger("sink")
 
 WATERMARK_WITHIN: Final = 10.0
 """Seconds the broker has to say which offset is its oldest; asked only when messages are missing."""
+LEAVE_WITHIN: Final = 10.0
+"""Seconds. While it joins a group whose broker is gone, the client's close() waits as long as a session lasts, and the
+group will notice by then anyway. Shorter than a service manager's patience."""
 RETRY_AFTER: Final = 0.5
 """Seconds until partitions whose start failed are tried again."""
 _PASSING: Final = frozenset({KafkaError._PARTITION_EOF})  # noqa: SLF001 - librdkafka's names begin so
@@ -81,7 +85,12 @@ class Membership:
         )
 
     def leave(self) -> None:
-        self._consumer.close()
+        """Leave the group, or go without a word where no broker answers."""
+        closing = threading.Thread(target=self._consumer.close, name="leave", daemon=True)
+        closing.start()
+        closing.join(LEAVE_WITHIN)
+        if closing.is_alive():
+            log.warning("no broker answers: gone from the group without telling it")
 
     def problem(self) -> str | None:
         """For /readyz: None when every partition given to us is being read."""

@@ -43,8 +43,13 @@ class GivenUpError(Exception):
 
 
 def connect(dsn: str) -> psycopg.Connection:
-    """A connection that notices a dead peer. Raises psycopg.Error."""
-    return psycopg.connect(
+    """A connection that notices a dead peer, and commits asynchronously. Raises psycopg.Error.
+
+    A commit that does not wait for the disk may be lost when the server crashes. Here that loses nothing: rows and
+    offsets are in one transaction, so they go together, and the compare-and-swap of the next batch sends the sink back
+    to what is left (docs/adr/0005-asynchronous-commit.md). GPUs are registered synchronously.
+    """
+    connection = psycopg.connect(
         dsn,
         autocommit=True,
         connect_timeout=CONNECT_TIMEOUT,
@@ -52,6 +57,8 @@ def connect(dsn: str) -> psycopg.Connection:
         keepalives_idle=10,
         tcp_user_timeout=DEAD_PEER_MILLISECONDS,
     )
+    connection.execute("SET synchronous_commit TO off")
+    return connection
 
 
 class Writer:
@@ -79,6 +86,8 @@ class Writer:
         self._latest = Latest()
         self._reading_again = False
         self._executor = ThreadPoolExecutor(1, "writer")
+        self.connections = 0
+        """How often one was made. A new one may be to a server that has forgotten what the last one was told."""
         self.problem: str | None = "the database was not asked yet"
         """None while the last access succeeded, else what is wrong."""
 
@@ -90,9 +99,9 @@ class Writer:
         """Any other access to the database: repeated on transient errors, so it must be repeatable."""
         return self._executor.submit(self._until_done, job)
 
-    def flush_latest(self) -> Future[None]:
-        """Write what gpu_latest does not know yet."""
-        return self.run(self._flush_latest)
+    def look_after(self) -> Future[None]:
+        """Write what gpu_latest does not know yet; else only ask whether the server is there."""
+        return self.run(self._look_after)
 
     def close(self) -> None:
         """After all futures are done."""
@@ -124,6 +133,7 @@ class Writer:
             self._connection = None
         if self._connection is None:
             self._connection = self._connect()
+            self.connections += 1
         return self._connection
 
     def _failed(self, state: str, error: Exception) -> None:
@@ -199,11 +209,13 @@ class Writer:
         bad = [(position, error) for position, error in results if isinstance(error, psycopg.Error)]
         return [Refused(batch.event_sources[position], _verdict(error)) for position, error in bad]
 
-    def _flush_latest(self, connection: psycopg.Connection) -> None:
-        if self._latest.pending:
-            with connection.transaction():
-                self._latest.write(connection, {})
-            self._latest.committed({}, self._clock.monotonic())
+    def _look_after(self, connection: psycopg.Connection) -> None:
+        if not self._latest.pending:
+            connection.execute("SELECT 1")
+            return
+        with connection.transaction():
+            self._latest.write(connection, {})
+        self._latest.committed({}, self._clock.monotonic())
 
     def _report(self, sealed: Sealed, outcome: Outcome) -> None:
         metrics = self._metrics

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,8 +26,10 @@ KEYS = {
     "freshness_seconds_p50", "freshness_seconds_p99", "ok",
 }  # fmt: skip
 """What a program that reads `--json` may rely on."""
-STARTED = "samples/s"
+STARTED = re.compile("samples/s")
 """In the live line: it comes once everything runs."""
+AT_WORK = re.compile(r"\b[1-9]\d* rows  lag")
+"""In the live line once there are rows."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -67,8 +70,11 @@ class Demo:
         document: dict[str, Any] = json.loads(self._out.read_text(encoding="utf-8"))
         return document
 
-    def wait_started(self) -> None:
-        wait_until(lambda: STARTED in self.progress or self.process.poll() is not None, within=90, what="the live line")
+    def wait_for(self, line: re.Pattern[str]) -> None:
+        def seen() -> bool:
+            return line.search(self.progress) is not None or self.process.poll() is not None
+
+        wait_until(seen, within=90, what=f"{line.pattern} in the progress")
         assert self.process.poll() is None, self.progress
 
     def close(self) -> None:
@@ -124,7 +130,7 @@ def still_there(processes: dict[int, str]) -> dict[int, str]:
 
 def test_ends_by_itself_and_says_what_happened(demo: Any) -> None:
     started: Demo = demo("--seconds", "6", "--gpus", "16", "--interval", "0.5", "--json")
-    started.wait_started()
+    started.wait_for(STARTED)
     processes = descendants(started.process.pid)
     result = started.result()
     print(f"demo of 6 s: {result}")
@@ -140,10 +146,16 @@ def test_ends_by_itself_and_says_what_happened(demo: Any) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGINT, id="SIGINT"),  # Ctrl-C
+        pytest.param(signal.SIGTERM, id="SIGTERM", marks=pytest.mark.long),
+    ],
+)
 def test_a_signal_leaves_no_process(number: signal.Signals, demo: Any) -> None:
     started: Demo = demo("--gpus", "4", "--interval", "0.5")
-    started.wait_started()
+    started.wait_for(AT_WORK)
     processes = descendants(started.process.pid)
     assert len(processes) >= 5
     started.process.send_signal(number)
@@ -156,7 +168,7 @@ def test_a_signal_leaves_no_process(number: signal.Signals, demo: Any) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 def test_kill_9_leaves_no_process(demo: Any) -> None:
     started: Demo = demo("--gpus", "4", "--interval", "0.5")
-    started.wait_started()
+    started.wait_for(STARTED)
     processes = descendants(started.process.pid)
     started.process.kill()
     started.process.wait()

@@ -42,7 +42,7 @@ class Running:
 
     def query(self, text: str, *parameters: object) -> list[dict[str, Any]]:
         with psycopg.connect(self.pipeline.dsn, row_factory=dict_row) as connection:
-            return connection.execute(text, parameters).fetchall()  # type: ignore[arg-type]  # literals of this file
+            return connection.execute(text, parameters).fetchall()
 
     def wait_event(self, kind: str, *, after: int, host: str) -> dict[str, Any]:
         """The first event of the kind behind the first `after` ones that concerns the host."""
@@ -81,8 +81,9 @@ def running(kafka: str, timescale: str, tmp_path_factory: pytest.TempPathFactory
     pipeline = Pipeline(directory, kafka, timescale, environment=environment)
     try:
         pipeline.prepare()
-        arguments = "--hosts 2 --gpus-per-host 2 --model H100 --interval 0.2 --write-targets".split()
-        mock = pipeline.role("mock", "mock", "--port", str(port), *arguments, str(targets))
+        arguments = ["--port", str(port), "--hosts", "2", "--gpus-per-host", str(GPUS_PER_HOST), "--model", "H100"]
+        arguments += ["--interval", "0.2", "--write-targets", str(targets)]
+        mock = pipeline.role("mock", "mock", *arguments)
         mock.wait_ready()
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/hosts") as answer:
             hosts = json.loads(answer.read())

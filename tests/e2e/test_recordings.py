@@ -61,7 +61,7 @@ class Findings:
     def __str__(self) -> str:
         return (
             f"{self.files} files, {self.devices} GPUs and MIG instances, {self.series} series, {self.rows} rows: "
-            f"{self.values} values compared ({self.no_value} of them without a usable value), {self.unknown} of unknown series, "
+            f"{self.values} values compared ({self.no_value} no usable value, {self.unknown} without a column), "
             f"{self.labels} labels, {self.absent} absent values, {self.others} lines of no GPU; "
             f"{len(self.differences)} differences"
         )
@@ -157,9 +157,9 @@ def compare_file(path: Path, connection: psycopg.Connection[dict[str, Any]], fin
 
 def compare_inventory(where: str, device: Device, gpu: dict[str, Any], findings: Findings) -> None:
     """Labels, limits of the device, and why values are missing."""
-    for column, wanted in device.identity().items():
-        if column == "hostname" and wanted is None:
-            wanted = "127.0.0.1"  # the exporter gives none: the target's
+    said = device.identity()
+    said["hostname"] = said["hostname"] or "127.0.0.1"  # where the exporter gives none: the target's
+    for column, wanted in said.items():
         findings.labels += wanted is not None
         findings.check(f"{where} gpus.{column}", gpu[column], wanted)
     lines = device.by_metric()
@@ -176,9 +176,7 @@ def compare_inventory(where: str, device: Device, gpu: dict[str, Any], findings:
     findings.check(f"{where} gpus.missing", gpu["missing"] or {}, missing)
 
 
-def compare_row(
-    where: str, device: Device, gpu: dict[str, Any], row: dict[str, Any], findings: Findings
-) -> None:
+def compare_row(where: str, device: Device, gpu: dict[str, Any], row: dict[str, Any], findings: Findings) -> None:
     lines = device.by_metric()
     kept = dict((row["extra"] or {}).get("metrics") or {})
     for series in (s for several in lines.values() for s in several):
@@ -250,4 +248,3 @@ def compare_tenant(where: str, device: Device, row: dict[str, Any], findings: Fi
         for pod, namespace, container in tenants:
             if f"{namespace or ''}/{pod or ''}/{container or ''}" not in str(sharing):
                 findings.differences.append(f"{where}: pod {pod} is not among the tenants {sharing!r}")
-

@@ -94,7 +94,5 @@ POISONS = (
     Poison("NUL in the memo", "database", _changed(status={"tag": "prod", "memo": NUL}), sqlstate="22021"),
     Poison("NUL in extra", "database", _changed(extra={"labels": {"note": NUL}}), sqlstate="22P05"),
     Poison("NUL in the host's name", "database", _in_gpu(hostname=NUL), sqlstate="22P05"),
-    Poison(
-        "refused by a CHECK", "database", _changed(metrics={"gpu_temp": REFUSED_TEMPERATURE}), sqlstate="23514"
-    ),
+    Poison("refused by a CHECK", "database", _changed(metrics={"gpu_temp": REFUSED_TEMPERATURE}), sqlstate="23514"),
 )

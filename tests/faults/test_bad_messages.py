@@ -14,11 +14,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from confluent_kafka import Message
 
 from tests.faults.events import POISONED_GPU, POISONS, REFUSED_TEMPERATURE, Document, encode, event
 from tests.faults.exporter import CountingExporter, gpu_uuid
-from tests.faults.harness import Pipeline, Sample
+from tests.faults.harness import Pipeline, Sample, headers, key, source
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timescale]
 
@@ -53,7 +52,7 @@ class Running:
         pipeline.wait_drained()
         topic = pipeline.in_topic()
         balance = pipeline.balance(set(topic))
-        letters = Counter(_source(letter) for letter in pipeline.dead_letters())
+        letters = Counter(source(letter) for letter in pipeline.dead_letters())
         inserted = int(self.sink.metric("gpumon_sink_rows_inserted_total"))
         print(f"{what}: {balance} ({len(self.poison)} poisonous); the sink counted {inserted} inserted")
         pipeline.exporter.resume()
@@ -95,16 +94,6 @@ def _unknown_series(exporter: CountingExporter, number: int) -> str:
     return f"DCGM_FI_DEV_NEVER_HEARD_OF{{{exporter.labels(exporter.first_gpu)}}} {number}.5\n"
 
 
-def _source(letter: Message) -> tuple[str, int, int]:
-    """The identity of a dead letter, from its headers."""
-    headers = dict(letter.headers() or [])
-    return (
-        headers["source_topic"].decode(),
-        int(headers["source_partition"]),
-        int(headers["source_offset"]),
-    )
-
-
 def test_poison_among_good(running: Running) -> None:
     """Every kind of poison, each between good samples: one letter for each, with its reason and its very bytes."""
     pipeline = running.pipeline
@@ -120,12 +109,12 @@ def test_poison_among_good(running: Running) -> None:
     running.poison |= {identity: poison.name for identity, poison in expected.items()}
     running.judge(f"{len(POISONS)} kinds of poison among good")
     for letter in pipeline.dead_letters():
-        poison = expected[_source(letter)]
-        headers = {name: value.decode() for name, value in letter.headers() or []}
-        assert headers["reason"] == poison.reason, (poison.name, headers)
-        assert headers.get("sqlstate", "") == poison.sqlstate, (poison.name, headers)
-        assert headers["time"]
-        assert headers["error_class"]
+        poison = expected[source(letter)]
+        given = headers(letter)
+        assert given["reason"] == poison.reason, (poison.name, given)
+        assert given.get("sqlstate", "") == poison.sqlstate, (poison.name, given)
+        assert given["time"]
+        assert given["error_class"]
         assert letter.value() == messages[at[POISONS.index(poison)]][1], poison.name
     with psycopg.connect(pipeline.dsn) as connection:
         poisoned = [gpu_uuid(POISONED_GPU + number) for number in range(len(POISONS) + 500)]
@@ -157,7 +146,7 @@ def test_every_message_twice(running: Running) -> None:
     pipeline = running.pipeline
     again = [m for m in pipeline.messages() if pipeline.sample(m.value()) is not None]
     before = running.sink.metric("gpumon_sink_rows_duplicate_total")
-    pipeline.produce([(m.key().decode(), m.value()) for m in again])
+    pipeline.produce([(key(m), m.value()) for m in again])
     new = [running.good() for _ in range(300)]
     running.put([message for message in new for _ in range(2)])
     running.judge(f"{len(again)} messages again, 300 new ones two times each")

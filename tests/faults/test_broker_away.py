@@ -1,4 +1,4 @@
-"""Kafka away: killed and started again, frozen and thawed, while samples keep coming. The spool carries the collector."""
+"""Kafka away: killed and started again, frozen and thawed, while samples keep coming. The spool holds them."""
 
 from __future__ import annotations
 

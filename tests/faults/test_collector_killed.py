@@ -55,7 +55,9 @@ def test_killed_while_spooling_and_while_flushing(
         waiting = sum(pipeline.in_spool().values())
         died(pipeline.collector_that_dies(point, hit), point)
         assert pipeline.in_spool() or segments == 1, f"nothing was left to flush at {point}: the fault was not hit"
-        print(f"collector killed at {point}: {waiting} samples in the spool before, {len(pipeline.in_topic())} in Kafka")
+        print(
+            f"collector killed at {point}: {waiting} samples in the spool before, {len(pipeline.in_topic())} in Kafka"
+        )
     accepted |= set(pipeline.in_spool()) | set(pipeline.in_topic())
     bring_home(pipeline, pipeline.sink())
     repeats = pipeline.in_topic().total() - len(pipeline.in_topic())

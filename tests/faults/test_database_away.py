@@ -72,9 +72,7 @@ def running(kafka: str, timescale: str, tmp_path_factory: pytest.TempPathFactory
 def test_refuses_connections(running: Running) -> None:
     running.proxy.refuse()
     down_since = time.monotonic()
-    wait_until(
-        lambda: running.sink.metric("gpumon_sink_retries_total") > 2, within=30, what="the sink trying again"
-    )
+    wait_until(lambda: running.sink.metric("gpumon_sink_retries_total") > 2, within=30, what="the sink trying again")
     assert running.sink.get("/livez") is not None, "a database that is away is no reason to restart the sink"
     assert running.sink.get("/readyz") is None, "it must say that it cannot do its work"
     running.proxy.accept()

@@ -68,14 +68,10 @@ def test_three_sinks_come_and_go(
         role.stop()
 
 
-def test_zombie_sink_is_fenced(
-    mortal_kafka: KafkaServer, timescale: str, make_pipeline: MakePipeline
-) -> None:
+def test_zombie_sink_is_fenced(mortal_kafka: KafkaServer, timescale: str, make_pipeline: MakePipeline) -> None:
     """A sink stands still with a batch on its way to the database until all its partitions are another's, which writes
     the same samples and more. Then the batch arrives. It must not be written, and the sink must find back."""
-    pipeline = make_pipeline(
-        mortal_kafka.bootstrap, timescale, environment={"KAFKA_GROUP_PROTOCOL": "consumer"}
-    )
+    pipeline = make_pipeline(mortal_kafka.bootstrap, timescale, environment={"KAFKA_GROUP_PROTOCOL": "consumer"})
     collector = pipeline.collector()
     server = conninfo_to_dict(timescale)
     released = threading.Event()

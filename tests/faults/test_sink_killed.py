@@ -1,4 +1,4 @@
-"""The sink killed with SIGKILL at every point a batch passes, on every rung of the write ladder, and at random instants.
+"""The sink killed with SIGKILL at every point a batch passes, on every rung of the ladder, and at random instants.
 
 Each death is of a real process under load; a successor takes its place in the group and must find everything as it was.
 """
@@ -16,7 +16,7 @@ import pytest
 
 from tests.faults.events import POISONED_GPU, REFUSED_TEMPERATURE, encode, event
 from tests.faults.exporter import gpu_uuid
-from tests.faults.harness import Pipeline
+from tests.faults.harness import Pipeline, key, place, source
 from tests.support.processes import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timescale]
@@ -58,12 +58,12 @@ class Running:
     def repeat_some(self) -> None:
         """Messages that are rows already."""
         written = self.pipeline.written()
-        old = [
-            m
-            for m in self.pipeline.messages()
-            if m.offset() < written.get(m.partition(), 0) and self.pipeline.sample(m.value()) is not None
-        ]
-        self.pipeline.produce([(m.key().decode(), m.value()) for m in old[-400:]])
+        old = []
+        for message in self.pipeline.messages():
+            partition, offset = place(message)
+            if offset < written.get(partition, 0) and self.pipeline.sample(message.value()) is not None:
+                old.append(message)
+        self.pipeline.produce([(key(m), m.value()) for m in old[-400:]])
 
     def poison_some(self) -> None:
         """Rows the database refuses, two to a batch or so."""
@@ -77,18 +77,13 @@ class Running:
         self.pipeline.wait_drained()
         topic = self.pipeline.in_topic()
         balance = self.pipeline.balance(set(topic))
-        letters = Counter(_place(m.headers()) for m in self.pipeline.dead_letters())
+        letters = Counter(source(m)[1:] for m in self.pipeline.dead_letters())
         repeated = letters.total() - len(letters)
         print(f"{what}: {balance}, of them {repeated} repeats; {len(self.poison)} poisonous")
         self.pipeline.exporter.resume()
         assert accepted == len(topic), "the collector's count is not what is in the topic"
         assert (balance.lost, balance.twice, balance.invented) == (0, 0, 0), balance
         assert set(letters) == self.poison, "dead letters are not exactly the poison"
-
-
-def _place(headers: list[tuple[str, bytes]] | None) -> tuple[int, int]:
-    found = dict(headers or [])
-    return int(found["source_partition"]), int(found["source_offset"])
 
 
 @pytest.fixture(scope="module")

@@ -113,3 +113,8 @@ def test_layout_puts_instances_behind_their_gpu(tmp_path: Path) -> None:
     assert layout.entity_gpus[:9].tolist() == [0, 1, 2, 3, 3, 3, 3, 3, 4]
     assert layout.unit_gpus[:8].tolist() == [0, 1, 2, 3, 3, 3, 3, 4]
     assert layout.unit_share[3:7].sum() == pytest.approx(1.0)
+
+
+def test_more_models_than_gpus_is_refused() -> None:
+    with pytest.raises(FleetError, match="9 GPUs, the fleet has 8: give --gpus 9"):
+        spread(gpus=8, hosts=2, models=[("H100", 8), ("P40", 1)], profile="cycle", seed=0)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from services.ops.health import Heartbeat, OpsServer
+from services.ops.health import Heartbeat, OpsError, OpsServer
 from services.ops.logging import JsonFormatter, TextFormatter
 
 
@@ -68,3 +68,8 @@ def test_log_lines_carry_their_fields() -> None:
     document = json.loads(JsonFormatter().format(record))
     assert (document["message"], document["lag"], document["service"]) == ("batch of 3", 7, "sink")
     assert TextFormatter().format(record).endswith("sink: batch of 3 lag=7")
+
+
+def test_a_taken_port_is_refused_by_name(server: OpsServer) -> None:
+    with pytest.raises(OpsError, match=f"OPS_HOST=127.0.0.1 OPS_PORT={server.port}: cannot listen there"):
+        OpsServer("127.0.0.1", server.port, live=lambda: None, ready=lambda: None, registry=CollectorRegistry())

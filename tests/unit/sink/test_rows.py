@@ -35,8 +35,9 @@ class OneGpu:
     def transaction(self) -> OneGpu._Transaction:
         return self._Transaction()
 
-    def execute(self, _query: str, given: dict[str, Any]) -> OneGpu:
-        self.asked.append(given)
+    def execute(self, _query: str, given: dict[str, Any] | None = None) -> OneGpu:
+        if given is not None:
+            self.asked.append(given)
         return self
 
     def fetchall(self) -> list[tuple[int]]:
@@ -153,8 +154,8 @@ def test_a_changed_identity_is_registered_again_and_so_is_changing_back() -> Non
 
 def test_an_identity_the_database_refuses_does_not_hurt_the_others() -> None:
     class Picky(OneGpu):
-        def execute(self, query: str, given: dict[str, Any]) -> OneGpu:
-            if any("bad" in identity for identity in given["identities"]):
+        def execute(self, query: str, given: dict[str, Any] | None = None) -> OneGpu:
+            if given is not None and any("bad" in identity for identity in given["identities"]):
                 raise psycopg.errors.UntranslatableCharacter("unsupported Unicode escape sequence")
             return super().execute(query, given)
 
@@ -195,7 +196,7 @@ def test_changes_within_one_batch_are_registered_in_order_the_last_one_stays() -
 
 def test_nothing_is_forgotten_when_the_database_is_away() -> None:
     class Away(OneGpu):
-        def execute(self, _query: str, given: dict[str, Any]) -> OneGpu:
+        def execute(self, _query: str, given: dict[str, Any] | None = None) -> OneGpu:
             raise psycopg.OperationalError("server closed the connection unexpectedly")
 
     inventory = Inventory()
