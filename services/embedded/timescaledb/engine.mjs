@@ -147,6 +147,7 @@ function prepare(engine, created, database) {
   // PGlite starts with search_path pg_catalog, where tables must not go. Not RESET: that would be pg_catalog again.
   engine.rows(`SET search_path = "$user", public`);
   engine.rows("SET TimeZone = 'UTC'");
+  engine.rows("SET client_min_messages = notice"); // the engine starts with debug3, and clients would be shown it
 }
 
 /** Opens the engine in memory (dataDir undefined) or in DIR/pgdata, locked against a second server. */

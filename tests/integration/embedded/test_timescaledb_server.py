@@ -319,3 +319,9 @@ def test_role_prints_one_line_and_ends_on_sigterm(directory: Path) -> None:
         assert role.wait(timeout=30) == 0
         assert role.stdout.read() == ""
     assert not psutil.pid_exists(ready["pid"])
+
+
+def test_clients_are_not_shown_debug_messages(timescale: str) -> None:
+    with psycopg.connect(timescale) as connection:
+        row = connection.execute("SHOW client_min_messages").fetchone()
+    assert row == ("notice",)
