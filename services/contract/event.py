@@ -108,6 +108,10 @@ class Extra(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True):
     labels: dict[str, str] | None = None
 
 
+CounterValue = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+"""What a counter of the catalogue can hold."""
+
+
 class Event(msgspec.Struct, omit_defaults=True, kw_only=True):
     """One sample of one GPU or MIG instance."""
 
@@ -119,7 +123,7 @@ class Event(msgspec.Struct, omit_defaults=True, kw_only=True):
     derived: Derived | None = None
     tenant: Tenant | None = None
     status: Status | None = None
-    resets: dict[str, int] | None = None
+    resets: dict[str, CounterValue] | None = None
     """Counter column -> value it had reached before it started again (see ADR on counter resets)."""
     extra: Extra | None = None
     source: ShortText | None = None

@@ -28,6 +28,8 @@ REPLAYED: Final = "replayed"
 
 TRUNCATED_BYTES: Final = 256 * 1024
 """Of a value that is too large for the topic of dead letters; the topic's usual limit is 1 MiB."""
+TRUNCATED_KEY_BYTES: Final = 1024
+"""Of its key: a GPU's UUID has 40."""
 
 Identity = tuple[str, int, int]
 """(source topic, partition, offset)."""
@@ -99,9 +101,18 @@ def to_headers(item: DeadLetter) -> list[tuple[str, str | bytes | None]]:
 
 def truncated(item: DeadLetter) -> DeadLetter:
     """The beginning of a letter that Kafka does not take whole: better than a sink that stops at it for good."""
-    length = len(item.value or b"")
-    cut = (item.value or b"")[:TRUNCATED_BYTES]
-    return msgspec.structs.replace(item, value=cut, message=f"{item.message} ({length} bytes, cut to {len(cut)})")
+    value, key = item.value or b"", item.key or b""
+    cut = value[:TRUNCATED_BYTES]
+    note = f"{item.message} (value of {len(value)} bytes cut to {len(cut)}, key of {len(key)}, headers left out)"
+    return msgspec.structs.replace(
+        item, value=cut, key=item.key and key[:TRUNCATED_KEY_BYTES], headers=(), message=note
+    )
+
+
+def _is_small(item: DeadLetter) -> bool:
+    """Nothing is left that could be cut."""
+    fits = len(item.value or b"") <= TRUNCATED_BYTES and len(item.key or b"") <= TRUNCATED_KEY_BYTES
+    return fits and not item.headers
 
 
 class DeadLetters:
@@ -128,7 +139,7 @@ class DeadLetters:
         def delivered(error: KafkaError | None, _message: object) -> None:
             if error is None:
                 acknowledged.add(item.identity)
-            elif error.code() == KafkaError.MSG_SIZE_TOO_LARGE and len(item.value or b"") > TRUNCATED_BYTES:
+            elif error.code() == KafkaError.MSG_SIZE_TOO_LARGE and not _is_small(item):
                 self._send(truncated(item), acknowledged, failures)
             else:
                 failures.append(error.str())

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import msgspec
 
-from services.contract.event import Metrics, ShortText, Utc
+from services.contract.event import CounterValue, Metrics, ShortText, Utc
 from services.sink.pgtime import Micros, from_datetime
-from services.sink.validate import Invalid, Reason, check_version, refusal
+from services.sink.validate import Invalid, Reason, check_depth, check_version, refusal
 
 ABSENT: Final = msgspec.Raw(b"")
 """A field that was not there; compare by identity."""
@@ -61,7 +61,7 @@ decode_strict: Final = msgspec.json.Decoder(Sample).decode
 
 _decode_any: Final = msgspec.json.Decoder().decode
 _decode_time: Final = msgspec.json.Decoder(Utc).decode
-_decode_resets: Final = msgspec.json.Decoder(dict[str, int]).decode
+_decode_resets: Final = msgspec.json.Decoder(dict[str, CounterValue]).decode
 _decode_object: Final = msgspec.json.Decoder(dict[str, Any]).decode
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -121,7 +121,8 @@ def check_extra(raw: bytes) -> bytes:
 
 def _checked(raw: bytes, decoder: Any, field: str) -> bytes:
     try:
-        decoder(raw)
+        check_depth(decoder(raw), field)
     except DECODER_ERRORS as error:
-        raise Invalid(Reason.SCHEMA, f"{field}: {error}", cause=type(error).__name__) from None
+        verdict = refusal(error)
+        raise Invalid(verdict.reason, f"{field}: {error}", cause=type(error).__name__) from None
     return raw

@@ -9,7 +9,7 @@ import psycopg
 
 from services.contract.event import GpuEvent
 from services.sink.decode import DECODER_ERRORS
-from services.sink.validate import Invalid, Reason, check_version, refusal
+from services.sink.validate import Invalid, Reason, check_depth, check_version, refusal
 
 _decode: Final = msgspec.json.Decoder(GpuEvent).decode
 
@@ -36,9 +36,13 @@ def decode(value: bytes | None) -> GpuEvent:
         raise Invalid(Reason.NOT_JSON, "the message has no value")
     try:
         check_version(_decode_version(value).schema_version)
-        return _decode(value)
+        event = _decode(value)
     except DECODER_ERRORS as error:
         raise refusal(error) from None
+    check_depth(event.detail, "detail")
+    if any("\0" in text for text in (event.kind, event.hostname, event.gpu_uuid, event.source) if text):
+        raise Invalid(Reason.SCHEMA, "a text holds NUL, which the database cannot store")
+    return event
 
 
 def parameters(event: GpuEvent) -> dict[str, Any]:

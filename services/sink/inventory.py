@@ -12,7 +12,9 @@ from typing import Final
 import msgspec
 import psycopg
 
-from services.contract.event import Gpu
+from services.contract.catalogue import METRICS, PROPERTIES, SAMPLED
+from services.contract.event import Gpu, Metrics
+from services.contract.sentinels import Missing
 from services.sink.decode import DECODER_ERRORS
 from services.sink.pgtime import EPOCH, Micros
 from services.sink.sqlstate import Kind, classify
@@ -39,6 +41,8 @@ class Met:
     identity: bytes
     time: Micros
     key: GpuKey
+    told: bytes
+    """What `register_gpu` is given: the identity, and in `missing` also what the exporter does not expose."""
 
     @property
     def uuid(self) -> bytes:
@@ -59,8 +63,9 @@ class Inventory:
         self._waiting: list[Met] = []
         self._refused: dict[bytes, Invalid] = {}
 
-    def meet(self, identity: bytes, time: Micros) -> None:
-        """Note an identity that is not known, for `register`. Raises Invalid if it is none, or was refused before."""
+    def meet(self, identity: bytes, time: Micros, metrics: Metrics) -> None:
+        """Note an identity that is not known, for `register`, with what its sample left out. Raises Invalid if it is
+        none, or was refused before."""
         if identity in self._refused:
             raise self._refused[identity]
         try:
@@ -75,7 +80,7 @@ class Inventory:
         if former is not None:
             self.known.pop(former, None)
         self._current[key] = identity
-        self._waiting.append(Met(identity, time, key))
+        self._waiting.append(Met(identity, time, key, _told(gpu, metrics)))
 
     @property
     def waiting(self) -> int:
@@ -124,13 +129,23 @@ class Inventory:
     def _ask(connection: psycopg.Connection, waiting: list[Met]) -> list[int]:
         given = {
             "epoch": EPOCH,
-            "identities": [met.identity.decode(errors="replace") for met in waiting],
+            "identities": [met.told.decode() for met in waiting],
             "seen": [met.time for met in waiting],
         }
         with connection.transaction():
             # The ids are remembered here: unlike the batches, a server that crashes must not forget them.
             connection.execute("SET LOCAL synchronous_commit TO on")
             return [row[0] for row in connection.execute(_REGISTER, given).fetchall()]
+
+
+def _told(gpu: Gpu, metrics: Metrics) -> bytes:
+    """Events leave `not_exposed` out: it would be repeated in each. It follows from what is in neither list."""
+    there = gpu.missing or {}
+    sampled = {m.column for m in SAMPLED if getattr(metrics, m.column) is not None}
+    known = {m.column for m in PROPERTIES if gpu.properties and getattr(gpu.properties, m.column) is not None}
+    absent = [m.column for m in METRICS if m.column not in sampled | known | there.keys()]
+    missing = {**dict.fromkeys(absent, str(Missing.NOT_EXPOSED)), **there}
+    return msgspec.json.encode(msgspec.structs.replace(gpu, missing=missing))
 
 
 def _at_gpu(reason: Reason) -> Reason:

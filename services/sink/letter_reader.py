@@ -39,7 +39,7 @@ class Letters:
     def _add(self, message: Message) -> None:
         headers = {name: value or b"" for name, value in message.headers() or ()}
         if REPLAYED in headers:
-            self.replayed.add(headers[REPLAYED].decode())
+            self.replayed.add(headers[REPLAYED].decode(errors="replace"))
             return
         letter = parse(message, headers)
         self.letters.setdefault(letter.name, letter)
@@ -49,9 +49,14 @@ class Letters:
 def parse(message: Message, headers: dict[str, bytes]) -> DeadLetter:
     """The letter in `message`. Headers that are missing (another program wrote to the topic) stay empty."""
     fields: dict[str, Any] = {name: headers.get(name, b"").decode(errors="replace") for name in TEXT_HEADERS}
-    fields |= {name: int(headers.get(name, b"-1")) for name in NUMBER_HEADERS}
+    fields |= {name: _number(headers.get(name)) for name in NUMBER_HEADERS}
     kept = tuple((n.removeprefix(ORIGINAL), v or b"") for n, v in message.headers() or () if n.startswith(ORIGINAL))
     return DeadLetter(key=message.key(), value=message.value(), headers=kept, **fields)
+
+
+def _number(text: bytes | None) -> int:
+    """-1 where another program wrote something else."""
+    return int(text) if text is not None and text.isdigit() and len(text) < 20 else -1
 
 
 def read_all(consumer: Consumer, topic: str, clock: Clock) -> Iterator[Message]:

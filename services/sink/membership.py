@@ -72,6 +72,7 @@ class Membership:
         self._joined = False
         self._next_start = 0.0
         self._poll = 0
+        self._said = ""
         self._sought: dict[Place, tuple[int, int]] = {}
         self._finish_in_flight: Callable[[], None]
         self._drop: Callable[[frozenset[Place]], None]
@@ -150,11 +151,18 @@ class Membership:
             stored = wait_for(self._writer.run(lambda c: offsets.load(c, self._group, partitions)))
             for place, partition in zip(places, partitions, strict=True):
                 self._start_one(place, partition, stored.get(partition), ends[place], wait_for)
+            self._said = ""
         except KafkaException as error:
-            log.warning("partitions cannot start yet: %s", error.args[0].str(), extra={"waiting": len(places)})
+            self._say_once(f"partitions cannot start yet: {error.args[0].str()}", len(places))
         except Fenced as reason:
             log.warning("looking offsets up again: %s", reason)
         self._metrics.assigned.set(len(self.assignment.owned))
+
+    def _say_once(self, trouble: str, waiting: int) -> None:
+        """One line per change of state, not one per attempt."""
+        if trouble != self._said:
+            log.warning(trouble, extra={"waiting": waiting})
+            self._said = trouble
 
     def _start_one(
         self, place: Place, partition: Partition, stored: int | None, ends: tuple[int, int], wait_for: WaitFor
@@ -166,10 +174,20 @@ class Membership:
             wait_for(self._writer.run(lambda c: offsets.begin(c, self._group, partition, start.offset, stored)))
         if place not in self.assignment.owned:
             return  # taken away while we waited
-        self._consumer.seek(TopicPartition(topic, number, start.offset))
+        self._go_to(TopicPartition(topic, number, start.offset))
         self.assignment.start(place, partition, start.offset)
         if not self._paused:
             self._consumer.resume([TopicPartition(topic, number)])
+
+    def _go_to(self, target: TopicPartition) -> None:
+        """Seek; a partition whose topic was deleted and made again cannot be sought until it is assigned anew."""
+        try:
+            self._consumer.seek(target)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError._STATE:  # noqa: SLF001 - librdkafka's names begin so
+                raise
+            self._consumer.incremental_unassign([target])
+            self._consumer.incremental_assign([target])
 
     def _tell(self, place: Place, start: Start, stored: int | None, low: int, high: int) -> None:
         topic, number = place

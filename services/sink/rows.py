@@ -66,7 +66,7 @@ class RowMapper:
         identity = bytes(sample.gpu)
         known = self._gpus.get(identity)
         if known is None:
-            self._inventory.meet(identity, time)
+            self._inventory.meet(identity, time, sample.metrics)
             return None
         if known[1] != key:
             raise Invalid(Reason.BAD_KEY, f"key {key!r} is not the GPU's UUID {known[1].decode()!r}")

@@ -49,9 +49,12 @@ _CLASSES: Final[dict[str, Kind]] = {
 
 
 def classify(error: psycopg.Error) -> Kind:
-    """The kind of an error. Without SQLSTATE it is the connection (OperationalError) or a bug (the others)."""
+    """The kind of an error. Without SQLSTATE it is the connection (OperationalError), a value that the driver itself
+    refuses to send (DataError: a NUL in a text), or a bug (the others)."""
     state = error.sqlstate
     if state is None:
+        if isinstance(error, psycopg.DataError):
+            return Kind.DATA
         return Kind.TRANSIENT if isinstance(error, psycopg.OperationalError) else Kind.FATAL
     return _STATES.get(state) or _CLASSES.get(state[:2]) or Kind.FATAL
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -36,13 +37,19 @@ class Reason(StrEnum):
     """The database refused the row; the header `sqlstate` says why."""
 
 
+MESSAGE_LENGTH: Final = 500
+"""Characters of a verdict's message: it quotes what it refuses, and travels in a header beside the whole."""
+DEEPEST: Final = 64
+"""Levels of nesting in what is stored as jsonb. Databases differ in what they bear (an embedded one ended at 900)."""
+
+
 class Invalid(Exception):  # noqa: N818 - the name of the verdict, not of a fault in our code
     """An event that goes to the dead letters. `cause` is the class name of what was caught, where something was."""
 
     def __init__(self, reason: Reason, message: str, *, cause: str = "", sqlstate: str = "") -> None:
         super().__init__(message)
         self.reason = reason
-        self.message = message
+        self.message = message if len(message) <= MESSAGE_LENGTH else f"{message[:MESSAGE_LENGTH]}..."
         self.cause = cause or type(self).__name__
         self.sqlstate = sqlstate
 
@@ -63,6 +70,20 @@ def _reason(error: Exception) -> Reason:
     if _OUT_OF_RANGE.match(text):
         return Reason.RANGE
     return Reason.NO_IDENTITY if _IDENTITY.search(text) else Reason.SCHEMA
+
+
+def check_depth(document: Any, field: str) -> None:
+    """Raises Invalid for what is nested deeper than DEEPEST."""
+    level = [document]
+    for _ in range(DEEPEST):
+        level = [inner for each in level if isinstance(each, dict | list) for inner in _inside(each)]
+        if not level:
+            return
+    raise Invalid(Reason.SCHEMA, f"{field} is nested more than {DEEPEST} levels deep")
+
+
+def _inside(each: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return each.values() if isinstance(each, dict) else each
 
 
 def check_version(version: Any) -> None:

@@ -129,15 +129,15 @@ def still_there(processes: dict[int, str]) -> dict[int, str]:
 
 
 def test_ends_by_itself_and_says_what_happened(demo: Any) -> None:
-    started: Demo = demo("--seconds", "6", "--gpus", "16", "--interval", "0.5", "--json")
+    started: Demo = demo("--seconds", "4", "--gpus", "16", "--interval", "0.5", "--json")
     started.wait_for(STARTED)
     processes = descendants(started.process.pid)
     result = started.result()
-    print(f"demo of 6 s: {result}")
+    print(f"demo of 4 s: {result}")
     assert result.keys() >= KEYS
     assert result["ok"] is True
     assert result["gpus"] == 16
-    assert result["published_events"] == result["rows_inserted"] >= 16 * 6
+    assert result["published_events"] == result["rows_inserted"] >= 16 * 4
     assert (result["duplicates"], result["dead_letters"]) == (0, 0)
     assert result["scraped_samples"] > result["published_events"], "several samples make one event"
     assert 0 < result["freshness_seconds_p50"] <= result["freshness_seconds_p99"]
@@ -178,7 +178,7 @@ def test_kill_9_leaves_no_process(demo: Any) -> None:
 def test_data_dir_twice(demo: Any, tmp_path: Path) -> None:
     """A new broker counts from zero: the offsets of the old one must not make the sink skip or wait."""
     data = str(tmp_path / "data")
-    arguments = ("--seconds", "5", "--gpus", "8", "--interval", "0.5", "--json", "--data-dir", data)
+    arguments = ("--seconds", "3", "--gpus", "8", "--interval", "0.5", "--json", "--data-dir", data)
     results = [demo(*arguments).result() for _ in range(2)]
     with EmbeddedTimescale(tmp_path / "data" / "pgdata") as database, psycopg.connect(database.dsn) as connection:
         rows = connection.execute("SELECT count(*), count(DISTINCT gpu_id) FROM gpu_metrics").fetchone()

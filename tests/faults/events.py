@@ -28,6 +28,12 @@ def event(gpu: int, number: int, *, ago: float = 0.0, **changes: Any) -> Documen
     }
 
 
+def gpu_event(kind: str, **changes: Any) -> Document:
+    """An event of the topic `gpu-events`."""
+    time = dt.datetime.now(dt.UTC).isoformat(timespec="microseconds")
+    return {"schema_version": 1, "time": time, "kind": kind, "hostname": "by-hand", **changes}
+
+
 def encode(document: Document) -> bytes:
     return json.dumps(document).encode()
 

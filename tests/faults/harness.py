@@ -188,7 +188,7 @@ class Pipeline:
                         left.discard(partition)
         return found
 
-    def produce(self, messages: Sequence[tuple[str, bytes | None]]) -> list[tuple[int, int]]:
+    def produce(self, messages: Sequence[tuple[str, bytes | None]], topic: str | None = None) -> list[tuple[int, int]]:
         """Put (key, value) into the raw topic past the collector; (partition, offset) of each, in order."""
         placed: dict[int, tuple[int, int]] = {}
 
@@ -203,7 +203,7 @@ class Pipeline:
             {"bootstrap.servers": self.bootstrap, "enable.idempotence": True, "partitioner": "murmur2_random"}
         )
         for number, (key, value) in enumerate(messages):
-            producer.produce(self.topic, value, key, on_delivery=delivered(number))
+            producer.produce(topic or self.topic, value, key, on_delivery=delivered(number))
         producer.flush(30)
         if len(placed) < len(messages):
             raise AssertionError(f"Kafka took {len(placed)} of {len(messages)} messages of the test")

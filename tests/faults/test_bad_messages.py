@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.faults.events import POISONED_GPU, POISONS, REFUSED_TEMPERATURE, Document, encode, event
+from tests.faults.events import NUL, POISONED_GPU, POISONS, REFUSED_TEMPERATURE, Document, encode, event, gpu_event
 from tests.faults.exporter import CountingExporter, gpu_uuid
 from tests.faults.harness import Pipeline, Sample, headers, key, source
 
@@ -33,6 +33,8 @@ class Running:
         self.collector, self.sink = pipeline.collector(), pipeline.sink()
         self.by_hand: set[Sample] = set()
         self.poison: dict[tuple[str, int, int], str] = {}
+        self.refused: set[Sample] = set()
+        """Samples that may be refused, and were."""
         pipeline.wait_for_rows()
 
     def good(self, *, ago: float = 0.0, **changes: Any) -> tuple[str, Document]:
@@ -51,12 +53,14 @@ class Running:
         pipeline.quiet(self.collector)
         pipeline.wait_drained()
         topic = pipeline.in_topic()
+        for sample in self.refused:
+            del topic[sample]
         balance = pipeline.balance(set(topic))
         letters = Counter(source(letter) for letter in pipeline.dead_letters())
         inserted = int(self.sink.metric("gpumon_sink_rows_inserted_total"))
         print(f"{what}: {balance} ({len(self.poison)} poisonous); the sink counted {inserted} inserted")
         pipeline.exporter.resume()
-        assert self.by_hand <= set(topic)
+        assert self.by_hand - self.refused <= set(topic)
         assert (balance.lost, balance.twice, balance.invented) == (0, 0, 0), balance
         assert inserted == balance.rows, "the sink's count of inserted rows is not the table's"
         assert set(letters) == set(self.poison), "dead letters are not exactly the poison"
@@ -122,6 +126,59 @@ def test_poison_among_good(running: Running) -> None:
             "SELECT gpu_uuid FROM gpu_metrics JOIN gpus USING (gpu_id) WHERE gpu_uuid = ANY(%s)", [poisoned]
         ).fetchall()
     assert stored == []
+
+
+def test_poison_among_gpu_events(running: Running) -> None:
+    """The rare topic too: bad events become dead letters, the good ones between them rows."""
+    pipeline = running.pipeline
+    good = [gpu_event(f"good-{number}") for number in range(6)]
+    bad: list[bytes | None] = [
+        b"not JSON",
+        None,
+        encode(gpu_event("bad", schema_version=2)),
+        encode(gpu_event("bad", detail={"note": NUL})),
+        encode(gpu_event("bad", instance_id=40_000)),
+        encode({"schema_version": 1, "kind": "no time"}),
+    ]
+    messages = [
+        (f"host-{n}", value) for n, pair in enumerate(zip(map(encode, good), bad, strict=True)) for value in pair
+    ]
+    placed = pipeline.produce(messages, pipeline.topic_events)
+    running.poison |= {(pipeline.topic_events, *place): "bad event" for place in placed[1::2]}
+    running.judge("6 bad GPU events among 6 good ones")
+    with psycopg.connect(pipeline.dsn) as connection:
+        kinds = connection.execute("SELECT kind FROM gpu_events WHERE kind LIKE 'good-%' ORDER BY kind").fetchall()
+        assert [kind for (kind,) in kinds] == [f"good-{number}" for number in range(6)]
+        assert connection.execute("SELECT FROM gpu_events WHERE kind = 'bad'").fetchall() == []
+
+
+def test_extremes_are_kept_or_refused_but_never_stop_it(running: Running) -> None:
+    """Valid documents at the edge of what a database takes: each is a row or a dead letter, and the rest goes on."""
+    nested: object = 1
+    for _ in range(900):
+        nested = {"a": nested}
+    extremes: list[dict[str, Any]] = [
+        {"extra": {"nested": nested}},
+        {"extra": {"list": [[]] * 50_000}},
+        {"extra": {"labels": {"long": "x" * 800_000}}},
+        {"extra": {"metrics": {"big": 10**300, "small": 1e-300}}},
+        {"extra": {"k" * 60_000: 1}},
+        {"resets": {"ecc_sbe_vol_total": 10**4_000}},
+        {"tenant": {"pod": "\U0001f680" * 1_000, "namespace": "", "container": "\u202e\ufeff"}},
+        {"status": {"tag": "prod", "memo": "'; DROP TABLE gpu_metrics; --"}},
+    ]
+    messages = [running.good(**extreme) for extreme in extremes]
+    ordinary = [running.good() for _ in range(50)]
+    placed = running.pipeline.produce([(k, encode(document)) for k, document in [*messages, *ordinary]])
+    running.pipeline.quiet(running.collector)
+    running.pipeline.wait_drained()
+    letters = {source(letter) for letter in running.pipeline.dead_letters()}
+    refused = [n for n in range(len(extremes)) if (running.pipeline.topic, *placed[n]) in letters]
+    print(f"{len(extremes)} extremes: {len(extremes) - len(refused)} rows, {len(refused)} dead letters {refused}")
+    for number in refused:
+        running.poison[(running.pipeline.topic, *placed[number])] = "extreme"
+        running.refused.add((messages[number][0], messages[number][1]["metrics"]["total_energy_consumption"]))
+    running.judge("the same, and 50 ordinary ones")
 
 
 def test_many_bad_rows_in_a_batch(running: Running) -> None:

@@ -28,7 +28,7 @@ def frozen(server: KafkaServer, seconds: float) -> None:
 @pytest.mark.parametrize(
     "faults",
     [
-        pytest.param([(killed, 3), (frozen, 4)], id="killed-3s-frozen-4s"),
+        pytest.param([(killed, 3), (frozen, 3)], id="killed-3s-frozen-3s"),
         pytest.param([(killed, 60)], id="killed-60s", marks=pytest.mark.long),
         pytest.param([(frozen, 60)], id="frozen-60s", marks=pytest.mark.long),
     ],

@@ -71,7 +71,7 @@ def test_killed_while_publishing(kafka: str, timescale: str, make_pipeline: Make
     pipeline = make_pipeline(kafka, timescale)
     sink = pipeline.sink()
     accepted = 0
-    for _ in range(3):
+    for _ in range(2):
         collector = pipeline.collector()
         wait_until(
             lambda c=collector: c.metric("gpumon_collector_events_published_total") > 200,  # type: ignore[misc]  # bound
@@ -84,6 +84,6 @@ def test_killed_while_publishing(kafka: str, timescale: str, make_pipeline: Make
     bring_home(pipeline, sink)
     topic = pipeline.in_topic()
     balance = pipeline.balance(set(topic))
-    print(f"collector killed 3 times while publishing, {accepted} known as accepted: {balance}")
+    print(f"collector killed twice while publishing, {accepted} known as accepted: {balance}")
     assert accepted <= len(topic)
     assert balance.clean, balance

@@ -140,3 +140,25 @@ def test_what_kafka_did_not_take_is_an_error_and_is_not_forgotten(producer: Fake
     with pytest.raises(LettersNotAcknowledgedError):
         letters_to(producer).publish([refused()], acknowledged)
     assert acknowledged == set()
+
+
+def test_a_huge_key_is_cut_as_well() -> None:
+    class SmallTopic(FakeProducer):
+        def produce(
+            self, topic: str, value: bytes | None, key: bytes | None, *, headers: Any, on_delivery: Any
+        ) -> None:
+            if len(value or b"") + len(key or b"") + sum(len(v or b"") for _, v in headers) > 1_000_000:
+                raise KafkaException(KafkaError(KafkaError.MSG_SIZE_TOO_LARGE))
+            super().produce(topic, value, key, headers=headers, on_delivery=on_delivery)
+
+    acknowledged = set[tuple[str, int, int]]()
+    huge = refused(FakeMessage(b"{}", b"\0" * 2_000_000, offset_=9, headers_=(("h", b"x" * 2_000_000),)))
+    letters_to(SmallTopic()).publish([huge], acknowledged)
+    assert acknowledged == {huge.identity}
+
+
+def test_headers_of_another_program_do_not_hide_the_other_letters() -> None:
+    foreign = FakeMessage(b"x", None, "gpu-metrics-invalid", headers_=(("source_partition", b"abc"),))
+    odd_marker = FakeMessage(None, None, "gpu-metrics-invalid", headers_=(("replayed", b"\xff"),))
+    letters = Letters([foreign, odd_marker, stored(refused())])
+    assert refused().name in letters.letters

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from services.contract.event import Event
-from services.sink.decode import DECODER_ERRORS, Sample, decode_lenient, decode_strict, parse_time
+from services.sink.decode import (
+    DECODER_ERRORS,
+    Sample,
+    check_extra,
+    check_resets,
+    decode_lenient,
+    decode_strict,
+    parse_time,
+)
 from services.sink.validate import Invalid, Reason
 from tests.support.messages import encoded, event
 
@@ -117,3 +125,21 @@ def nested(depth: int) -> Any:
 
 def test_deep_but_honest_nesting_in_extra_is_kept() -> None:
     assert decode_lenient(encoded(surprise=nested(50))).extra
+
+
+def test_nesting_that_a_database_may_not_bear_is_refused() -> None:
+    sample = decode_lenient(encoded(surprise=nested(200)))
+    with pytest.raises(Invalid, match="nested more than 64 levels"):
+        check_extra(bytes(sample.extra))
+
+
+@pytest.mark.parametrize("value", [-1, 10**20])
+def test_a_reset_from_a_value_no_counter_has_is_refused(value: int) -> None:
+    """One such row would make the minute aggregate of all GPUs fail."""
+    with pytest.raises(Invalid) as refused:
+        check_resets(json.dumps({"total_energy_consumption": value}).encode())
+    assert refused.value.reason is Reason.RANGE
+
+
+def test_verdicts_quote_only_the_beginning_of_what_they_refuse() -> None:
+    assert len(Invalid(Reason.BAD_KEY, "x" * 600_000).message) < 600

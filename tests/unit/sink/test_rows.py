@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from services.contract.catalogue import SAMPLED, SqlType
+from services.contract.event import Metrics
 from services.contract.row import COLUMNS
 from services.sink.inventory import Inventory
 from services.sink.pgtime import from_unix, to_unix
@@ -200,7 +201,7 @@ def test_nothing_is_forgotten_when_the_database_is_away() -> None:
             raise psycopg.OperationalError("server closed the connection unexpectedly")
 
     inventory = Inventory()
-    inventory.meet(b'{"uuid":"GPU-1","hostname":"h"}', from_unix(NOW))
+    inventory.meet(b'{"uuid":"GPU-1","hostname":"h"}', from_unix(NOW), Metrics())
     with pytest.raises(psycopg.OperationalError):
         inventory.register(Away())  # type: ignore[arg-type]  # a hand-made fake
     assert inventory.waiting == 1
@@ -210,3 +211,17 @@ def test_nothing_is_forgotten_when_the_database_is_away() -> None:
 def test_no_value_that_passes_validation_overflows_its_column(metric: Any) -> None:
     largest = {SqlType.SMALLINT: 2**15 - 1, SqlType.INTEGER: 2**31 - 1, SqlType.BIGINT: 2**63 - 1, SqlType.REAL: 3e38}
     assert -largest[metric.sql] <= metric.low <= metric.high <= largest[metric.sql]
+
+
+def test_what_the_exporter_does_not_expose_is_told_to_the_inventory() -> None:
+    connection, inventory = OneGpu(), Inventory()
+    mapper = RowMapper(inventory, LIMITS)
+    mapper.set_now(NOW)
+    gpu = {"uuid": UUID, "hostname": "h", "properties": {"fb_total": 1}, "missing": {"memory_temp": "unsupported"}}
+    mapper.row(UUID.encode(), encoded(gpu=gpu))
+    inventory.register(connection)  # type: ignore[arg-type]  # a hand-made fake of what register() uses
+    missing = json.loads(connection.asked[0]["identities"][0])["missing"]
+    assert missing["memory_temp"] == "unsupported"
+    assert missing["fan_speed"] == "not_exposed"
+    assert missing["slowdown_temp"] == "not_exposed"
+    assert not {"gpu_temp", "power_usage", "fb_total"} & missing.keys()
