@@ -1,4 +1,5 @@
-"""The sink from a real broker, decode included, against the table's own speed. Same events, table, indexes, batches.
+"""The sink from a real broker, decode included, against the table's own speed. Same events, table, indexes,
+batches. It wants two cores for itself: on a busy machine the sink, with its threads, loses more than the plain COPY.
 
 - sink: `gpumon sink` as a process, from its first commit to its last.
 - raw: the same rows in the same batches as prebuilt binary COPY buffers, one connection, one commit a batch.
@@ -19,7 +20,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -31,7 +32,6 @@ from psycopg.sql import SQL, Identifier
 
 from services.bus.message import consume
 from services.contract.row import COLUMNS
-from services.embedded.timescale import EmbeddedTimescale
 from services.settings import Settings
 from services.sink.copy_format import to_copy
 from services.sink.inventory import Inventory
@@ -41,6 +41,8 @@ from services.store.migrate import migrate
 from tests.bench.report import Figure, Options
 from tests.bench.sink_events import produce
 from tests.support.kafka_server import KafkaServer
+from tests.support.native_postgres import NativePostgres
+from tests.support.plain_schema import fresh
 from tests.support.sink_process import SinkProcess
 
 BATCH = 5000
@@ -70,10 +72,11 @@ def _broker(given: str | None) -> Iterator[str]:
 
 @contextmanager
 def _database(given: str | None) -> Iterator[str]:
-    """A database of its own with the project's schema."""
+    """A database of its own with the project's schema: in the TimescaleDB given, else in a native PostgreSQL of the
+    tests, where gpu_metrics is a plain table. (The embedded one serves one client at a time: nothing could overlap.)"""
     if given is None:
-        with EmbeddedTimescale() as server:
-            _prepare(server.dsn)
+        with NativePostgres() as server:
+            fresh(server.dsn).close()
             yield server.dsn
         return
     name = f"gpumon_bench_{uuid.uuid4().hex[:8]}"
@@ -91,8 +94,8 @@ def _prepare(dsn: str) -> None:
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
         migrate(connection, Settings())
-        with suppress(psycopg.errors.UndefinedFunction):  # the embedded server has no background workers
-            connection.execute("SELECT _timescaledb_functions.stop_background_workers()")
+        # Compression and refreshes are not what is measured.
+        connection.execute("SELECT _timescaledb_functions.stop_background_workers()")
 
 
 def measure(bootstrap: str, dsn: str, events: int) -> list[Figure]:
