@@ -76,8 +76,8 @@ class Settings(BaseSettings):
     """Targets with hashmod(address, SHARD_COUNT) = SHARD_INDEX are this collector's."""
     status_file: Path | None = None
     """`status.json` {"tag", "memo"} stored with every sample of this host."""
-    max_scrape_bytes: Annotated[int, Field(ge=1024)] = 512 * 1024 * 1024
-    """A larger answer (after decompression) is refused: no exporter of 10,000 GPUs reaches it."""
+    max_scrape_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024
+    """A larger answer (after decompression) is refused: the mock's for 10,000 GPUs has 152 MB."""
     spool_dir: Path = Path("spool")
     spool_max_bytes: Annotated[int, Field(ge=1024 * 1024)] = 1024**3
     """Bound of the spool on disk. Full: new scrapes are refused and counted, what is spooled is kept."""

@@ -42,6 +42,7 @@ _TENANT: Final = (
 the plain name for the exporter's own pod. The names ending in `_name` are those of --use-old-namespace."""
 _TENANT_NAMES: Final = frozenset(name for names in _TENANT for name in names)
 _INT16: Final = 32767
+_INT16_DIGITS: Final = 5
 _TEXT_MAX: Final = 1024  # characters, the event's limit. Longer text is kept, but as an unknown label
 _LIMITS: Final = {"uuid": 128}
 
@@ -121,7 +122,7 @@ def understand(labels: Mapping[str, str]) -> Meaning:
 def _take_number(labels: dict[str, str], name: str, identity: dict[str, Any], field: str) -> None:
     """Moves a small number from a label into a field; text that is none stays a label."""
     text = labels.get(name, "")
-    if text.isascii() and text.isdigit() and int(text) <= _INT16:
+    if len(text) <= _INT16_DIGITS and text.isascii() and text.isdigit() and int(text) <= _INT16:
         identity[field] = int(labels.pop(name))
 
 

@@ -22,6 +22,8 @@ log = logging.getLogger("collector.targets")
 
 _Stamp = tuple[int, int, int]
 """(inode, mtime in ns, size)."""
+_REASON_MAX = 300
+"""Characters: a decoder's message may quote the file."""
 _YAML: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml: ten times as fast on thousands of targets
 
 
@@ -75,7 +77,8 @@ class TargetFiles:
                 return False
             targets = read_file(Path(path))
         except (OSError, TargetError) as error:
-            self._note(path, file, error.strerror or str(error) if isinstance(error, OSError) else str(error))
+            reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+            self._note(path, file, reason[:_REASON_MAX])
             return False
         self._note(path, file, None)
         file.stamp, file.targets = stamp, targets
@@ -101,6 +104,8 @@ def read_file(path: Path) -> list[Target]:
             return parse_groups(json.loads(text))
         if path.suffix in (".yml", ".yaml"):
             return parse_groups(yaml.load(text, Loader=_YAML) or [])  # noqa: S506  # a safe loader either way
-    except (ValueError, yaml.YAMLError) as error:
-        raise TargetError(" ".join(str(error).split())) from None
+    except TargetError:
+        raise
+    except Exception as error:  # noqa: BLE001  # the decoders raise anything (RecursionError, KeyError, OverflowError)
+        raise TargetError(" ".join(str(error).split())[:_REASON_MAX] or type(error).__name__) from None
     raise TargetError(f"the name must end in .json, .yml or .yaml, not {path.suffix!r}")

@@ -17,13 +17,17 @@ _PAIR: Final = re.compile(_ONE)
 _PAIRS: Final = re.compile(rf"(?:{_ONE})*[ \t]*")
 _ESCAPE: Final = re.compile(r'\\([\\"n])')
 
-_DECIMAL: Final = rb"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+# Unambiguous: each text can be matched in one way only, so that what does not match is left in linear time.
+_DECIMAL: Final = rb"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 _WORD: Final = rb"[+-]?(?i:inf|infinity|nan)"
 _NUMBER: Final = rb"(?:" + _DECIMAL + rb"|" + _WORD + rb")"
 _EXEMPLAR: Final = rb"[ \t]+#[ \t]*\{" + _INNER + rb"\}[ \t]*" + _NUMBER + rb"(?:[ \t]+" + _DECIMAL + rb")?"
 _VALUE: Final = re.compile(
     rb"[ \t\r]*(" + _NUMBER + rb")(?:[ \t]+" + _DECIMAL + rb")?(?:" + _EXEMPLAR + rb")?[ \t\r]*\n?\Z"
 )
+
+_NUMBER_MAX: Final = 400
+"""Bytes of a value, time stamp or the like. C's `%f` of the largest double has 317; longer is no measurement."""
 
 
 class ScrapeRefused(Exception):  # noqa: N818  # a scrape is refused; it is no error of ours
@@ -43,7 +47,7 @@ def parse_labels(inner: bytes) -> dict[str, str]:
     text = inner.decode()
     if _PAIRS.fullmatch(text) is None:
         raise ValueError("not a label")
-    pairs = _PAIR.findall(text)
+    pairs = _PAIR.findall(text.rstrip(" \t"))  # else the search tries anew at each trailing blank
     labels = dict(pairs)
     if len(labels) != len(pairs):
         raise ValueError("the same label twice")
@@ -58,6 +62,8 @@ def _unescape(escape: re.Match[str]) -> str:
 
 def number_text(text: bytes) -> str | None:
     """The value in what follows a line's head (` 61 1700000000000\\n` -> `61`); None when that is no value."""
+    if len(text) > _NUMBER_MAX and len(text.split(None, 1)[0]) > _NUMBER_MAX:
+        return None
     found = _VALUE.match(text)
     return found[1].decode() if found else None
 

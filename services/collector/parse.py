@@ -256,6 +256,9 @@ class _Scan:
         return Run(head[1].decode(), group, [text], text, pos)
 
     def _labels(self, inner: bytes | None, pos: int) -> LabelSet:
+        if inner is not None and b"\0" in inner:  # PostgreSQL's text cannot hold it, and no exporter writes it
+            line = line_number(self._body, pos)
+            raise ScrapeRefused("not_exposition", f"line {line} has a NUL character among its labels")
         try:
             return self._memory.learn(inner)
         except UnicodeDecodeError:
@@ -271,6 +274,7 @@ class _Scan:
             raise ScrapeRefused("not_utf8", f"line {line} is not UTF-8") from None
 
     def _twice(self, pos: int, sets: list[LabelSet]) -> ScrapeRefused:
-        repeated = next(i for i, labels in enumerate(sets) if labels in sets[:i])
+        seen: set[LabelSet] = set()
+        repeated = next(i for i, labels in enumerate(sets) if labels in seen or seen.add(labels))
         line = line_number(self._body, pos) + repeated
         return ScrapeRefused("duplicate_series", f"line {line} repeats a series of this scrape")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import ssl
+import zlib
+from collections.abc import AsyncIterator
 from typing import Final
 
 import aiohttp
-from aiohttp.http_exceptions import ContentEncodingError
 
 from services.collector.targets import Target
 
@@ -19,6 +21,9 @@ ACCEPT: Final = (
 """What Prometheus sends: exporters answer us as they answer it."""
 _READ_BUFFER: Final = 1024 * 1024
 """Bytes aiohttp buffers before it stops reading; its 64 KiB would cost a 10,000-GPU body hundreds of pauses."""
+
+_PIECE: Final = 1024 * 1024
+"""Bytes decompressed at a time: gzip makes a thousand bytes of one, so no part may be decompressed whole."""
 
 
 class ScrapeFailedError(Exception):
@@ -46,6 +51,7 @@ class Scraper:
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=3600, ttl_dns_cache=30),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # one deadline, around everything
             read_bufsize=_READ_BUFFER,
+            auto_decompress=False,  # it would decompress a part whole before the bound is looked at
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
@@ -66,20 +72,49 @@ class Scraper:
         async with self._session.get(url, headers=self._headers) as response:
             if response.status != 200:
                 raise ScrapeFailedError("http_status", f"HTTP {response.status} {response.reason or ''}".strip())
-            return await self._read(response)
-
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        async for part in response.content.iter_any():
-            size += len(part)
-            if size > self._max_bytes:
+            encoding = response.headers.get("Content-Encoding", "")
+            try:
+                return await gather(response.content.iter_any(), encoding, self._max_bytes)
+            except ScrapeFailedError:
                 response.close()
-                raise ScrapeFailedError(
-                    "too_large", f"more than MAX_SCRAPE_BYTES={self._max_bytes} after decompression"
-                )
-            parts.append(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+                raise
+
+
+async def gather(parts: AsyncIterator[bytes], encoding: str, max_bytes: int) -> bytes:
+    """The parts of an answer as one body of at most `max_bytes`, decompressed. Raises ScrapeFailedError."""
+    body = io.BytesIO()  # gives its memory away as bytes in the end: the body is never there twice
+    async for piece in _plain(parts, encoding.strip().lower()):
+        if body.tell() + len(piece) > max_bytes:
+            raise ScrapeFailedError("too_large", f"more than MAX_SCRAPE_BYTES={max_bytes} after decompression")
+        body.write(piece)
+    return body.getvalue()
+
+
+def _plain(parts: AsyncIterator[bytes], encoding: str) -> AsyncIterator[bytes]:
+    if encoding in ("", "identity"):
+        return parts
+    if encoding in ("gzip", "x-gzip"):
+        return _decompressed(parts)
+    raise ScrapeFailedError("bad_encoding", f"Content-Encoding {encoding[:40]!r}, where gzip was asked for")
+
+
+async def _decompressed(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Pieces of at most `_PIECE` bytes; between those of one part, other targets have their turn."""
+    stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    async for part in parts:
+        rest = part
+        while rest and not stream.unused_data:
+            try:
+                yield stream.decompress(rest, _PIECE)
+            except zlib.error as error:
+                raise ScrapeFailedError("bad_encoding", str(error)) from None
+            rest = stream.unconsumed_tail
+            if rest:
+                await asyncio.sleep(0)
+        if stream.unused_data:
+            raise ScrapeFailedError("bad_encoding", "more follows the end of the gzip stream")
+    if not stream.eof:
+        raise ScrapeFailedError("truncated", "the gzip stream has no end")
 
 
 _BY_TYPE: Final[tuple[tuple[type[Exception], str], ...]] = (
@@ -108,8 +143,6 @@ def classify(error: Exception) -> ScrapeFailedError:
     """Name what went wrong with one of a few words."""
     detail = " ".join(str(error).split())[:200] or type(error).__name__
     number = error.errno if isinstance(error, OSError) else None
-    if isinstance(error, aiohttp.ClientPayloadError) and isinstance(error.__cause__, ContentEncodingError):
-        return ScrapeFailedError("bad_encoding", detail)
     for kind, reason in _BY_TYPE:
         if isinstance(error, kind):
             return ScrapeFailedError(reason, detail)

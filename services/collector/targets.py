@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from reprlib import repr as shortened
 from typing import Any
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
@@ -50,9 +51,9 @@ def make_target(labels: Mapping[str, str]) -> Target:
 
 def _check_host(address: str) -> str:
     """The address without credentials. Raises TargetError where it is not `host` or `host:port`."""
-    parts = urlsplit(f"//{address}")
     try:
-        valid = bool(parts.hostname) and parts.netloc == address and not re.search(r"\s", address)
+        parts = urlsplit(f"//{address}")
+        valid = bool(parts.hostname) and parts.netloc == address and _is_plain(address)
         _ = parts.port
     except ValueError:
         valid = False
@@ -61,21 +62,35 @@ def _check_host(address: str) -> str:
     return address.rpartition("@")[2]
 
 
+def _is_plain(text: str) -> bool:
+    """No blanks, no control characters, no lone surrogates (what is left of bytes that are not UTF-8)."""
+    return text.isprintable() and " " not in text
+
+
 def parse_static(entry: str) -> Target:
-    """From an entry of TARGETS: `host:port`, or a full URL."""
+    """From an entry of TARGETS: `host:port`, or a full URL. Raises TargetError."""
+    if not _is_plain(entry):
+        raise TargetError(f"TARGETS: {entry!r} is not an address: it holds blanks, control characters or no UTF-8")
     if "://" not in entry:
         if not re.search(r":\d+\Z", entry):
             raise TargetError(f"TARGETS: {entry!r} is neither `host:port` nor a URL; for example `localhost:9400`")
-        return make_target({ADDRESS: entry})
-    parts = urlsplit(entry)
-    labels = {ADDRESS: parts.netloc, "__scheme__": parts.scheme, "__metrics_path__": parts.path or "/metrics"}
+        return _make_static({ADDRESS: entry})
     try:
-        target = make_target(labels)
-    except TargetError as error:
-        raise TargetError(f"TARGETS: {error}") from None
+        parts = urlsplit(entry)
+    except ValueError as error:  # an unclosed bracket
+        raise TargetError(f"TARGETS: {entry!r} is not a URL: {error}") from None
+    labels = {ADDRESS: parts.netloc, "__scheme__": parts.scheme, "__metrics_path__": parts.path or "/metrics"}
+    target = _make_static(labels)
     if not parts.query:
         return target
     return Target(target.address, f"{target.url}?{parts.query}", f"{target.source}?{parts.query}", target.labels)
+
+
+def _make_static(labels: Mapping[str, str]) -> Target:
+    try:
+        return make_target(labels)
+    except TargetError as error:
+        raise TargetError(f"TARGETS: {error}") from None
 
 
 def parse_groups(document: Any) -> list[Target]:
@@ -87,26 +102,33 @@ def parse_groups(document: Any) -> list[Target]:
 
 def _parse_group(group: Any) -> list[Target]:
     if not isinstance(group, dict) or not isinstance(group.get("targets"), list):
-        raise TargetError(f'a group is {{"targets": [...], "labels": {{...}}}}, not {str(group)[:80]}')
+        raise TargetError(f'a group is {{"targets": [...], "labels": {{...}}}}, not {shortened(group)}')
     unknown = set(group) - {"targets", "labels"}
     if unknown:
         raise TargetError(f"a group has only `targets` and `labels`, not {', '.join(sorted(map(str, unknown)))}")
     labels = _check_labels({} if group.get("labels") is None else group["labels"])
     for address in group["targets"]:
         if not isinstance(address, str):
-            raise TargetError(f"a target is text, not {address!r}")
+            raise TargetError(f"a target is text, not {shortened(address)}")
     return [make_target({ADDRESS: address, **labels}) for address in group["targets"]]
 
 
 def _check_labels(labels: Any) -> dict[str, str]:
     if not isinstance(labels, dict):
-        raise TargetError(f"labels are names and texts, not {labels!r}")
+        raise TargetError(f"labels are names and texts, not {shortened(labels)}")
     for name, value in labels.items():
         if not (isinstance(name, str) and name):  # Prometheus 3 takes any text
-            raise TargetError(f"{name!r} is not a label name")
+            raise TargetError(f"{shortened(name)} is not a label name")
         if not isinstance(value, str):
-            raise TargetError(f"label {name}: the value is text (in quotes), not {value!r}")
+            raise TargetError(f"label {name}: the value is text (in quotes), not {shortened(value)}")
+        if not (_is_storable(name) and _is_storable(value)):
+            raise TargetError(f"label {shortened(name)}: NUL and lone surrogates cannot be stored")
     return labels
+
+
+def _is_storable(text: str) -> bool:
+    """Whether events (UTF-8) and PostgreSQL's text can hold it. JSON's `\\ud800` is half a character."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def hashmod(value: str, modulus: int) -> int:

@@ -53,6 +53,7 @@ ROUNDS = 3
 GOAL = 0.8
 """Of the raw COPY: the database is the limit, never our code."""
 _NAMES = ", ".join(column.name for column in COLUMNS)
+_COPY = f"COPY gpu_metrics ({_NAMES}) FROM STDIN (FORMAT BINARY)"
 
 
 def run(options: Options) -> list[Figure]:
@@ -163,9 +164,8 @@ def _raw_rate(dsn: str, batches: list[list[Row]]) -> float:
         _empty(connection)
         started = time.perf_counter()
         for buffer in buffers:
-            with connection.transaction(), connection.cursor() as cursor:
-                with cursor.copy(f"COPY gpu_metrics ({_NAMES}) FROM STDIN (FORMAT BINARY)") as copy:
-                    copy.write(buffer)
+            with connection.transaction(), connection.cursor() as cursor, cursor.copy(_COPY) as copy:
+                copy.write(buffer)
         return sum(map(len, batches)) / (time.perf_counter() - started)
 
 

@@ -24,6 +24,7 @@ from tests.bench.report import Figure, Options
 
 INTERVAL = 10.0
 START = dt.datetime(2026, 1, 1, tzinfo=dt.UTC).timestamp()
+EPOCH_2000 = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 GOAL = 20.0
 BATCH = 20_000
 SHOWN = 12
@@ -53,15 +54,14 @@ def _fill(connection: psycopg.Connection, gpus: int, hours: float, every: int) -
     while batch := list(islice(rows, BATCH)):
         with connection.cursor().copy(f"COPY gpu_metrics ({_NAMES}) FROM STDIN (FORMAT binary)") as copy:
             copy.write(to_copy(batch))
-        _compress(
-            connection, older_than=dt.datetime(2000, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=batch[0][0])
-        )
+        _compress(connection, older_than=to_datetime(batch[0][0]))
     _compress(connection, older_than=None)
 
 
 def _compress(connection: psycopg.Connection, older_than: dt.datetime | None) -> None:
     connection.execute(
-        "SELECT compress_chunk(c, if_not_compressed => true) FROM show_chunks('gpu_metrics', older_than => %s::timestamptz) c "
+        "SELECT compress_chunk(c, if_not_compressed => true) "
+        "FROM show_chunks('gpu_metrics', older_than => %s::timestamptz) c "
         "JOIN timescaledb_information.chunks i ON format('%%I.%%I', i.chunk_schema, i.chunk_name)::regclass = c "
         "WHERE NOT i.is_compressed",
         (older_than,),

@@ -188,7 +188,9 @@ class KafkaServer:
         text = PROPERTIES.format(port=self._port, controller_port=free_port(), data=data)
         self._properties.write_text(text, encoding="utf-8")
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        command = self._command("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(self._properties))
+        # One word: an id that begins with a hyphen would be taken for an option.
+        given = (f"--cluster-id={cluster}", "-c", str(self._properties))
+        command = self._command("kafka.tools.StorageTool", "format", *given)
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise ServerError(f"formatting Kafka's storage failed: {done.stdout[-500:]}{done.stderr[-500:]}")
