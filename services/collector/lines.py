@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_INNER: Final = rb'[^"{}\n]*(?:"(?:[^"\\\n]|\\[^\n])*"[^"{}\n]*)*'  # what stands between the braces
+_INNER: Final = rb'[^"{}\n]*+(?:"(?:[^"\\\n]|\\[^\n])*+"[^"{}\n]*+)*+'
+"""What stands between the braces. Possessive: nothing is tried twice."""
 HEAD: Final = re.compile(rb"[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*)(?:[ \t]*\{(" + _INNER + rb")\})?")
 """Name and, with braces, what stands between them. What follows the match is value, time stamp and exemplar."""
 _ONE: Final = r'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)[ \t]*=[ \t]*"([^"\\]*(?:\\.[^"\\]*)*)"[ \t]*(?:,|\Z)'

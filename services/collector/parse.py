@@ -274,7 +274,7 @@ class _Scan:
             raise ScrapeRefused("not_utf8", f"line {line} is not UTF-8") from None
 
     def _twice(self, pos: int, sets: list[LabelSet]) -> ScrapeRefused:
-        seen: set[LabelSet] = set()
-        repeated = next(i for i, labels in enumerate(sets) if labels in seen or seen.add(labels))
+        first: dict[LabelSet, int] = {}
+        repeated = next(i for i, labels in enumerate(sets) if first.setdefault(labels, i) != i)
         line = line_number(self._body, pos) + repeated
         return ScrapeRefused("duplicate_series", f"line {line} repeats a series of this scrape")

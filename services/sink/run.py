@@ -37,7 +37,7 @@ CLIENT_ID: Final = "gpumon-sink"
 HEARTBEAT_LIMIT: Final = 60.0
 """Seconds without a turn of the loop after which /livez fails. The longest honest one: two Kafka requests of 10 s each,
 and 25 s for batches in flight in a rebalance."""
-SWITCH_INTERVAL: Final = 0.0001
+SWITCH_INTERVAL: Final = 0.0005
 """Seconds until the decoding thread lets the writer's have the interpreter. The default of 5 ms would be added to each
 answer of the database, five times a batch of 20 ms."""
 GC_THRESHOLD: Final = 100_000

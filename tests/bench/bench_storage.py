@@ -54,7 +54,7 @@ def _fill(connection: psycopg.Connection, gpus: int, hours: float, every: int) -
     while batch := list(islice(rows, BATCH)):
         with connection.cursor().copy(f"COPY gpu_metrics ({_NAMES}) FROM STDIN (FORMAT binary)") as copy:
             copy.write(to_copy(batch))
-        _compress(connection, older_than=to_datetime(batch[0][0]))
+        _compress(connection, older_than=EPOCH_2000 + dt.timedelta(microseconds=batch[0][0]))
     _compress(connection, older_than=None)
 
 
