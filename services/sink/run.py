@@ -40,11 +40,6 @@ and 25 s for batches in flight in a rebalance."""
 SWITCH_INTERVAL: Final = 0.0005
 """Seconds until the decoding thread lets the writer's have the interpreter. The default of 5 ms would be added to each
 answer of the database, five times a batch of 20 ms."""
-GC_THRESHOLD: Final = 100_000
-"""Objects until a collection. A batch makes some 10,000 that live until it is committed and are never in a cycle; at
-the default of 700 the collector looked at them again and again: 0.4 us a row."""
-
-
 LARGEST_LETTER: Final = 2 * 1024 * 1024
 """Bytes: any event that fits into the raw topic (1 MiB) and its headers."""
 _SCHEMA_ERRORS: Final = (
@@ -148,7 +143,7 @@ def tune_interpreter() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL)
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GC_THRESHOLD, 20, 20)
+    gc.disable()  # the loop collects now and then (COLLECT_INTERVAL)
 
 
 def _explain(error: psycopg.Error) -> str:

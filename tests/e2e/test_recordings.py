@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from services.contract.catalogue import PROPERTIES, SAMPLED
+from services.contract.catalogue import METRICS, PROPERTIES, SAMPLED
 from tests.e2e.naive_reader import Device, Series, expected, is_property, read
 from tests.faults.harness import Pipeline
 
@@ -173,6 +173,7 @@ def compare_inventory(where: str, device: Device, gpu: dict[str, Any], findings:
         for column, series in lines.items()
         if (wanted := agreed(series)) is not None and wanted.missing is not None
     } | {column: "failed" for column, series in lines.items() if agreed(series) is None}
+    missing |= {metric.column: "not_exposed" for metric in METRICS if metric.column not in lines}
     findings.check(f"{where} gpus.missing", gpu["missing"] or {}, missing)
 
 
