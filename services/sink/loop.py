@@ -53,7 +53,7 @@ PATIENCE: Final = 1.0
 """Seconds the writer may be behind before reading is paused. Shorter waits are what back-pressure looks like."""
 PAUSED_POLL: Final = 0.2
 """Seconds between polls while paused."""
-IN_FLIGHT: Final = 3
+IN_FLIGHT: Final = 2
 """Batches handed over: one being written, one ready so that the server never waits for this loop. A third is filled."""
 REPORT_INTERVAL: Final = 1.0
 """Seconds between two rounds of house-keeping: offsets to Kafka, lag; when idle also gpu_latest and the connection."""

@@ -32,11 +32,3 @@ def bench_on_both(broker: str, database: str) -> Iterator[Bench]:
     made = Bench(broker, database)
     yield made
     made.close()
-
-
-@pytest.fixture
-def bench_on_kafka(kafka: str, database: str) -> Iterator[Bench]:
-    """On the real Kafka: topics can be made and deleted there."""
-    made = Bench(kafka, database)
-    yield made
-    made.close()

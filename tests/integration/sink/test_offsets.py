@@ -6,8 +6,6 @@ import logging
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from services.embedded.broker import EmbeddedBroker
 from tests.integration.sink.harness import Bench, wait_for
@@ -121,19 +119,3 @@ def test_messages_the_broker_evicted_are_counted_and_logged(bench: Bench, caplog
     assert lost > 0
     assert bench.count() + lost == sent + 1
     assert "LOST" in caplog.text
-
-
-def test_a_topic_made_anew_is_read_from_its_beginning(bench_on_kafka: Bench) -> None:
-    bench = bench_on_kafka
-    topic = bench.settings.kafka_topic
-    admin = AdminClient({"bootstrap.servers": bench.settings.kafka_bootstrap})
-    bench.send(*(bench.sample(number) for number in range(20)))
-    with bench.sink() as sink:
-        bench.wait_for_rows(20)
-        admin.delete_topics([topic])[topic].result()
-        wait_for(lambda: topic not in admin.list_topics(timeout=10).topics, "the topic to be gone")
-        admin.create_topics([NewTopic(topic, 3, 1)])[topic].result()
-        wait_for(lambda: len(admin.list_topics(topic, timeout=10).topics[topic].partitions) == 3, "the new topic")
-        bench.send(*(bench.sample(number) for number in range(20, 40)))
-        bench.wait_for_rows(40)
-    assert sink.value("rows_inserted_total") == 40

@@ -100,7 +100,9 @@ def test_a_database_that_is_away_pauses_reading_and_loses_nothing(bench: Bench, 
     assert sink.value("dead_letters_total", reason="database") == 0
 
 
-POINTS = ["before_copy", "copied_direct", "before_commit", "after_db_commit", "after_offset_commit"]
+LONG = ("before_copy", "copied_direct", "after_offset_commit")
+"""Ten seconds each; tests/faults kills at every point as well, on a real Kafka."""
+POINTS = [*(pytest.param(point, marks=pytest.mark.long) for point in LONG), "before_commit", "after_db_commit"]
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -113,6 +115,7 @@ def test_killed_in_the_staging_table(bench: Bench) -> None:
     _killed_and_started_again(bench, "staged", [*samples, *samples[:50]], "staged")
 
 
+@pytest.mark.long
 def test_killed_while_bisecting(bench: Bench) -> None:
     samples = [bench.sample(number) for number in range(100)]
     poison = bench.sample(50, tenant={"pod": "a\0b"})
@@ -184,6 +187,7 @@ def test_a_schema_that_is_missing_is_said_in_one_line(bench: Bench) -> None:
         bench.connection.execute("ALTER TABLE gpu_latest_away RENAME TO gpu_latest")
 
 
+@pytest.mark.long
 def test_three_sinks_share_the_work_and_one_is_killed(bench: Bench) -> None:
     settings = environment(bench.settings) | {"BATCH_SIZE": "50"}
     gpus = [f"{bench.gpu}-{number}" for number in range(16)]
