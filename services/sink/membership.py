@@ -41,6 +41,11 @@ _BEYOND: Final = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT
 _REFUSED: Final = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
 
 
+def failed_for_good(error: KafkaError) -> bool:
+    """The client that reports this does nothing any more; a new one may. (A message's error has the code only.)"""
+    return bool(error.fatal()) or error.code() == KafkaError._FATAL  # noqa: SLF001 - librdkafka's names begin so
+
+
 class WaitFor(Protocol):
     def __call__(self, future: Future[Any], /) -> Any:
         """The future's result; Kafka is polled meanwhile."""
@@ -246,7 +251,7 @@ class Membership:
         if code in _BEYOND:
             self.assignment.restart((message.topic(), message.partition()))
             log.warning("position is not in the log, looking it up again", extra={"partition": message.partition()})
-        elif error.fatal() or code in _REFUSED:
+        elif failed_for_good(error) or code in _REFUSED:
             raise KafkaException(error)
         elif code not in _PASSING:
             log.warning("Kafka: %s", error.str(), extra={"code": error.name()})

@@ -24,7 +24,7 @@ from services.sink.intake import Intake
 from services.sink.inventory import Inventory
 from services.sink.ladder import Observe
 from services.sink.loop import Sink
-from services.sink.membership import Membership
+from services.sink.membership import Membership, failed_for_good
 from services.sink.metrics import SinkMetrics
 from services.sink.rows import RowMapper
 from services.sink.sqlstate import Kind, classify
@@ -42,6 +42,8 @@ SWITCH_INTERVAL: Final = 0.0005
 answer of the database, five times a batch of 20 ms."""
 LARGEST_LETTER: Final = 2 * 1024 * 1024
 """Bytes: any event that fits into the raw topic (1 MiB) and its headers."""
+SHORTEST_LIFE: Final = 10.0
+"""Seconds. A client that fails for good sooner will do so again: two sinks with one KAFKA_GROUP_INSTANCE_ID, for example."""
 _SCHEMA_ERRORS: Final = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.UndefinedFunction,
@@ -98,44 +100,68 @@ def serve(
         stop=stop,
         observe=observe,
     )
-    consumer = Consumer(group_consumer_config(settings, CLIENT_ID))
-    membership = Membership(
-        consumer=consumer,
-        admin=AdminClient(client_config(settings, CLIENT_ID)),
-        topics=[settings.kafka_topic, settings.kafka_topic_events],
-        group=settings.kafka_group,
-        writer=writer,
-        metrics=metrics,
-        clock=clock,
-    )
     heartbeat = Heartbeat(HEARTBEAT_LIMIT, clock)
     inventory = Inventory()
     mapper = RowMapper(inventory, TimeLimits(settings.max_age, settings.max_future))
-    sink = Sink(
-        consumer=consumer,
-        membership=membership,
-        writer=writer,
-        inventory=inventory,
-        intake=Intake(membership, mapper, metrics, clock, raw_topic=settings.kafka_topic),
-        metrics=metrics,
-        heartbeat=heartbeat,
-        clock=clock,
-        stop=stop,
-        batch_size=settings.batch_size,
-        batch_timeout=settings.batch_timeout,
-        observe=observe,
-    )
+
+    def member() -> tuple[Membership, Sink]:
+        """A client, its membership in the group, and the loop around it."""
+        consumer = Consumer(group_consumer_config(settings, CLIENT_ID))
+        membership = Membership(
+            consumer=consumer,
+            admin=AdminClient(client_config(settings, CLIENT_ID)),
+            topics=[settings.kafka_topic, settings.kafka_topic_events],
+            group=settings.kafka_group,
+            writer=writer,
+            metrics=metrics,
+            clock=clock,
+        )
+        sink = Sink(
+            consumer=consumer,
+            membership=membership,
+            writer=writer,
+            inventory=inventory,
+            intake=Intake(membership, mapper, metrics, clock, raw_topic=settings.kafka_topic),
+            metrics=metrics,
+            heartbeat=heartbeat,
+            clock=clock,
+            stop=stop,
+            batch_size=settings.batch_size,
+            batch_timeout=settings.batch_timeout,
+            observe=observe,
+        )
+        return membership, sink
+
+    membership, sink = member()
 
     def ready() -> str | None:
         return membership.problem() or writer.problem
 
     try:
         with OpsServer(settings.ops_host, settings.ops_port, live=heartbeat.problem, ready=ready, registry=registry):
-            sink.run()
+            while not _run(sink, clock):
+                membership, sink = member()
     finally:
         stop.set()  # the writer must not go on repeating for a loop that is gone
         writer.close()
     log.info("stopped")
+
+
+def _run(sink: Sink, clock: Clock) -> bool:
+    """Until the stop (True), or until the client has failed for good and another is to take its place (False).
+
+    Kafka fences a static member whose name another one took; after an outage that may be our own successor, met by a
+    commit of ours from before. What was read and not written is read again, from the offsets in the table.
+    """
+    began = clock.monotonic()
+    try:
+        sink.run()
+    except KafkaException as error:
+        if not failed_for_good(error.args[0]) or clock.monotonic() - began < SHORTEST_LIFE:
+            raise
+        log.error("the Kafka client failed for good, going on with another: %s", error.args[0].str())
+        return False
+    return True
 
 
 def tune_interpreter() -> None:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
+from confluent_kafka import Consumer
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from services.sink.run import SHORTEST_LIFE
 from tests.faults import proxy as rules
 from tests.faults.conftest import MakePipeline
 from tests.faults.harness import Pipeline
 from tests.faults.proxy import TcpProxy
 from tests.faults.roles import Role
 from tests.support.kafka_server import KafkaServer
+from tests.support.processes import wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timescale]
 
@@ -98,3 +102,45 @@ def test_zombie_sink_is_fenced(mortal_kafka: KafkaServer, timescale: str, make_p
         assert balance.clean, balance
         for role in (zombie, heir, collector):
             role.stop()
+
+
+@pytest.mark.long
+def test_client_that_failed_for_good_is_replaced(
+    mortal_kafka: KafkaServer, timescale: str, make_pipeline: MakePipeline
+) -> None:
+    """Kafka fences a member whose static name another one has taken; librdkafka's client never works again then.
+
+    It happens without a second sink: a commit from before an outage, answered after it, is fenced by our own successor.
+    """
+    pipeline = make_pipeline(mortal_kafka.bootstrap, timescale)
+    collector, sink = pipeline.collector(), pipeline.sink()
+    pipeline.wait_for_rows()
+    began = time.monotonic()
+    wait_until(lambda: time.monotonic() - began > SHORTEST_LIFE + 1, within=60, what="a life that is not too short")
+    thief = Consumer(
+        {
+            "bootstrap.servers": mortal_kafka.bootstrap,
+            "group.id": pipeline.environment["KAFKA_GROUP"],
+            "group.instance.id": f"{pipeline.name}-a",
+            "partition.assignment.strategy": "cooperative-sticky",
+            "enable.auto.commit": False,
+        }
+    )
+    thief.subscribe([pipeline.topic])
+
+    def stolen() -> bool:
+        thief.poll(0.1)
+        return "failed for good" in sink.log
+
+    pipeline.wait_for(stolen, "the sink being fenced")
+    thief.close()
+    behind = pipeline.in_table().total()
+    pipeline.wait_for(lambda: pipeline.in_table().total() > behind + 500, "rows after the sink was fenced")
+    accepted = pipeline.quiet(collector)
+    pipeline.wait_drained()
+    balance = pipeline.balance(set(pipeline.in_topic()))
+    print(f"the sink's Kafka client failed for good, another took its place: {balance}")
+    assert accepted == balance.accepted
+    assert balance.clean, balance
+    for role in (sink, collector):
+        role.stop()
