@@ -43,7 +43,7 @@ answer of the database, five times a batch of 20 ms."""
 LARGEST_LETTER: Final = 2 * 1024 * 1024
 """Bytes: any event that fits into the raw topic (1 MiB) and its headers."""
 SHORTEST_LIFE: Final = 10.0
-"""Seconds. A client that fails for good sooner will do so again: two sinks with one KAFKA_GROUP_INSTANCE_ID, for example."""
+"""Seconds. A client that fails for good sooner will do so again: with two sinks of one KAFKA_GROUP_INSTANCE_ID, say."""
 _SCHEMA_ERRORS: Final = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.UndefinedFunction,

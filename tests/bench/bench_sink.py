@@ -27,17 +27,14 @@ import psycopg
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
-from psycopg.conninfo import make_conninfo
-from psycopg.sql import SQL, Identifier
 
 from services.bus.message import consume
 from services.contract.row import COLUMNS
-from services.settings import Settings
 from services.sink.copy_format import to_copy
 from services.sink.inventory import Inventory
 from services.sink.rows import Row, RowMapper
 from services.sink.validate import TimeLimits
-from services.store.migrate import migrate
+from tests.bench.database import own_database
 from tests.bench.report import Figure, Options
 from tests.bench.sink_events import produce
 from tests.support.kafka_server import KafkaServer
@@ -80,23 +77,8 @@ def _database(given: str | None) -> Iterator[str]:
             fresh(server.dsn).close()
             yield server.dsn
         return
-    name = f"gpumon_bench_{uuid.uuid4().hex[:8]}"
-    with psycopg.connect(given, autocommit=True) as admin:
-        admin.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
-        try:
-            own = make_conninfo(given, dbname=name)
-            _prepare(own)
-            yield own
-        finally:
-            admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
-
-
-def _prepare(dsn: str) -> None:
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-        migrate(connection, Settings())
-        # Compression and refreshes are not what is measured.
-        connection.execute("SELECT _timescaledb_functions.stop_background_workers()")
+    with own_database(given) as dsn:
+        yield dsn
 
 
 def measure(bootstrap: str, dsn: str, events: int) -> list[Figure]:
