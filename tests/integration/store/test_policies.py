@@ -192,7 +192,7 @@ def test_jobs_have_started_staggered(connection: Connection) -> None:
 
 def test_a_query_for_one_gpu_reads_its_batches_only(connection: Connection, now: dt.datetime) -> None:
     """Without segments: the minimum and maximum of gpu_id kept with each batch of a thousand rows."""
-    begin = now - 3 * HOUR
+    begin = now.replace(minute=0, second=0, microsecond=0) - 3 * HOUR  # ten minutes inside one chunk
     times = [begin + dt.timedelta(seconds=step) for step in range(0, 600, 10)]
     insert(connection, [{"time": time, "gpu_id": gpu, "gpu_temp": gpu % 90} for time in times for gpu in range(200)])
     run_job(connection, COMPRESSION, "gpu_metrics")
