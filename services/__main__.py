@@ -7,6 +7,7 @@ import importlib
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 from services.ops import logging as ops_logging
 from services.ops.health import OpsError
@@ -32,9 +33,19 @@ ROLES: tuple[Role, ...] = (
     Role("mock", "mock_dcgm.run", "mock DCGM exporter: simulated GPUs on :9400",
          "gpumon mock --hosts 2 --gpus-per-host 4 --model H100",
          "MOCK_HOST, MOCK_PORT, POLL_INTERVAL"),
+    Role("exporter", "services.exporter.run", "real GPUs as dcgm-exporter would show them, on :9400",
+         "gpumon exporter --source nvml",
+         "EXPORTER_SOURCE, EXPORTER_HOST, EXPORTER_PORT, EXPORTER_INTERVAL, EXPORTER_PREFIX, EXPORTER_COLLECTORS, "
+         "WEB_CONFIG_FILE"),
     Role("collector", "services.collector.run", "scrape exporters, publish events to Kafka",
          "gpumon collector --targets localhost:9400",
          "TARGETS, TARGETS_FILES, COLLECTION_INTERVAL, KAFKA_BOOTSTRAP, SPOOL_DIR, CLUSTER, SHARD_INDEX, SHARD_COUNT"),
+    Role("sample", "services.host.sample", "read the GPUs of this host once, print a line each, send",
+         "gpumon sample --to timescaledb",
+         "DESTINATION, EXPORTER_SOURCE, STATUS_FILE, SPOOL_DIR, KAFKA_BOOTSTRAP or PGHOST, PGPORT, ..."),
+    Role("status", "services.host.status", "what this host is doing (idle, prod, bench): stored with every sample",
+         'gpumon status set bench "gpu-burn"',
+         "STATUS_FILE"),
     Role("spool", "services.collector.spool_command", "what the collector keeps on disk while Kafka is down",
          "gpumon spool status",
          "SPOOL_DIR, KAFKA_BOOTSTRAP"),
@@ -53,6 +64,24 @@ ROLES: tuple[Role, ...] = (
     Role("reset", "services.store.reset", "delete all telemetry (asks first)",
          "gpumon reset --yes",
          "TIMESCALE_DSN or PGHOST, PGPORT, ..."),
+    Role("top", "services.top.run", "GPUs in the terminal: of this host, of an exporter, or from the database",
+         "gpumon top --interval 2",
+         "EXPORTER_SOURCE, ANDON_THERMAL, ANDON_MEMORY, ANDON_POWER, ANDON_IDLE"),
+    Role("plot", "services.plot.run", "temperature or another metric over time, as PNG or SVG",
+         "gpumon plot --hours 6 --out docs/images/gpu-temp.png",
+         "TIMESCALE_DSN or PGHOST, PGPORT, ..."),
+    Role("burn", "services.burn.run", "gpu-burn with idle, cool-down, tags and memos around it",
+         'gpumon burn --pre-idle-sec 180 --sec 900 --cooldown-sec 600 --final-tag prod --tmux',
+         "GPU_BURN, STATUS_FILE, LOG_DIR, SPOOL_DIR, TIMESCALE_DSN or PGHOST, PGPORT, ..."),
+    Role("ollama-bench", "services.llm_bench.run", "speed and heat of the coding models of an Ollama server",
+         "gpumon ollama-bench --no-csv --repeat 5",
+         "OLLAMA_URL, STATUS_FILE, TIMESCALE_DSN or PGHOST, PGPORT, ..."),
+    Role("doctor", "services.doctor.run", "health check of this host into a log bundle, with findings",
+         "gpumon doctor --out logs",
+         "LOG_DIR, KAFKA_BOOTSTRAP, TIMESCALE_DSN or PGHOST, PGPORT, ..."),
+    Role("install-units", "services.host.install_units", "write the systemd user units with this installation's paths",
+         "gpumon install-units --to timescaledb",
+         "none"),
     Role("catalogue", "services.contract.document", "the metric catalogue, the event's JSON Schema",
          "gpumon catalogue --format markdown",
          "none"),
@@ -97,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     try:
-        settings = load()
+        settings = load(env_file=Path(".env"))
     except SettingsError as error:
         print(f"gpumon: {error}", file=sys.stderr)
         return 2

@@ -56,6 +56,40 @@ class Settings(BaseSettings):
     poll_interval: Seconds = 10
     """Seconds between two updates of the mock's values."""
 
+    # Exporter of real GPUs
+    exporter_source: Literal["auto", "nvml", "nvidia-smi", "mock"] = "auto"
+    """`auto`: NVML, and nvidia-smi where its library cannot be loaded."""
+    exporter_host: str = "127.0.0.1"
+    exporter_port: Port = 9400
+    exporter_interval: Seconds | None = None
+    """Seconds between two readings of the GPUs; default 1 by NVML and from the mock, 5 by nvidia-smi (which takes about
+    a second of CPU on a large host)."""
+    exporter_stale_after: Seconds | None = None
+    """Seconds after which the last reading is no longer served; default three intervals, at least 10."""
+    exporter_collectors: Path | None = None
+    """dcgm-exporter's counters file (field, type, help); default: everything the catalogue has."""
+    exporter_prefix: Annotated[str, Field(pattern=r"^([a-zA-Z_][a-zA-Z0-9_]*)?$")] = ""
+    """Serve `<prefix>_gpu_temperature_celsius{device="0"}` and the like as well."""
+    exporter_processes: bool = False
+    """Serve the processes on each GPU with pid, user, command and memory."""
+    exporter_kubernetes: bool = False
+    """Pod, namespace and container of each GPU, from the kubelet."""
+    kubelet_socket: Path = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
+    hpc_job_mapping_dir: Path | None = None
+    """Files named by GPU index, one job id a line (written by a Slurm prolog)."""
+    web_config_file: Path | None = None
+    """TLS and basic auth of /metrics, in the format of Prometheus' exporter toolkit."""
+    node_name: str | None = None
+    """Host name on every series; default the host's own."""
+    nvidia_smi: str = "nvidia-smi"
+    """Name or path of the program."""
+    nvidia_smi_timeout: Seconds = 30
+    """Seconds. A healthy host with eight GPUs answers within five, without persistence mode a little later."""
+    kernel_log: Literal["auto", "kmsg", "journal", "off"] = "auto"
+    """Where XIDs are read besides NVML; `auto`: /dev/kmsg, else journald, else neither."""
+    snapshot_interval: Seconds = 21_600
+    """Seconds between two whole `nvidia-smi -q -x` documents when nothing stable in them has changed."""
+
     # Collector
     collection_interval: Seconds = 10
     """Seconds between two scrapes of a target."""
@@ -74,10 +108,12 @@ class Settings(BaseSettings):
     shard_index: Annotated[int, Field(ge=0)] = 0
     shard_count: Annotated[int, Field(ge=1)] = 1
     """Targets with hashmod(address, SHARD_COUNT) = SHARD_INDEX are this collector's."""
-    status_file: Path | None = None
-    """`status.json` {"tag", "memo"} stored with every sample of this host."""
+    status_file: Path = Path("status.json")
+    """{"tag", "memo"}, stored with every sample of this host; no file, no status."""
     max_scrape_bytes: Annotated[int, Field(ge=1024)] = 256 * 1024 * 1024
     """A larger answer (after decompression) is refused: the mock's for 10,000 GPUs has 152 MB."""
+    destination: Literal["kafka", "timescaledb"] = "kafka"
+    """Where events go; `timescaledb` writes into the database without a broker, for a single box."""
     spool_dir: Path = Path("spool")
     spool_max_bytes: Annotated[int, Field(ge=1024 * 1024)] = 1024**3
     """Bound of the spool on disk. Full: new scrapes are refused and counted, what is spooled is kept."""
@@ -131,6 +167,23 @@ class Settings(BaseSettings):
     retention_1min: Interval = "30 days"
     retention_1hour: Interval = "365 days"
     retention_1day: Interval = "3650 days"
+
+    # Host kit
+    log_dir: Path = Path("logs")
+    """Where `gpumon burn` and `gpumon doctor` keep their logs."""
+    gpu_burn: Path = Path("~/projects/gpu-burn/gpu_burn")
+    """The program of wilicc's gpu-burn."""
+    ollama_url: str = "http://127.0.0.1:11434"
+
+    # Andon: thresholds of the terminal view and the training callback
+    andon_thermal: Annotated[float, Field(gt=0, le=150)] = 80
+    """C. From the Andon document; data-centre boards slow down at 85 to 95."""
+    andon_memory: Annotated[float, Field(gt=0, le=100)] = 90
+    """Percent of the framebuffer."""
+    andon_power: Annotated[float, Field(gt=0, le=100)] = 95
+    """Percent of the power limit."""
+    andon_idle: Seconds = 300
+    """Seconds without work, after which a GPU that should train is taken to hang."""
 
     # Embedded mode
     data_dir: Path | None = None
@@ -222,11 +275,12 @@ def seconds(interval: str) -> float:
     return float(number) * _INTERVAL_SECONDS[unit.removesuffix("s")]
 
 
-def load(**overrides: Any) -> Settings:
-    """Settings from the environment; `overrides` (from the command line) win. Raises SettingsError."""
+def load(env_file: Path | None = None, **overrides: Any) -> Settings:
+    """Settings from `env_file` where there is one, the environment, and `overrides` (from the command line); the later
+    win. Raises SettingsError."""
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(**given)
+        return Settings(_env_file=env_file, **given)
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
 
