@@ -280,7 +280,7 @@ def load(env_file: Path | None = None, **overrides: Any) -> Settings:
     win. Raises SettingsError."""
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(_env_file=env_file, **given)
+        return Settings(**{"_env_file": env_file, **given})
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
 

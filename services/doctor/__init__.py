@@ -1,0 +1,1 @@
+"""Health check of one host: collect, mask, look for known troubles, pack."""
