@@ -71,9 +71,11 @@ format: .venv/.dev ## Format the code
 	@$(BIN)/ruff check --fix .
 golden: setup ## Write the golden files anew; the diff is the review
 	@GPUMON_UPDATE_GOLDEN=1 $(BIN)/pytest -q tests -k "golden or catalogue"
-docs: .venv/.runtime ## Write docs/metrics.md and schema/event.schema.json from the catalogue
+docs: .venv/.runtime ## Write docs/metrics.md, docs/xids.md and schema/*.schema.json from the catalogues
 	@$(BIN)/gpumon catalogue --format markdown > docs/metrics.md
+	@$(BIN)/gpumon catalogue --format xids > docs/xids.md
 	@$(BIN)/gpumon catalogue --format json-schema > schema/event.schema.json
+	@$(BIN)/gpumon catalogue --format json-schema-events > schema/gpu-event.schema.json
 bench: setup ## Measure: a table and bench-results/*.json; ARGS="--quick" or names
 	@$(BIN)/python -m tests.bench $(ARGS)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from mock_dcgm.server import accepts_gzip, compress, send
+from mock_dcgm.server import compress, send
+from services.ops.serving import accepts_gzip
 
 
 class ReplayError(Exception):

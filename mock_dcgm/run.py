@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import errno
 import json
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import Coroutine
@@ -27,6 +25,7 @@ from mock_dcgm.simulator import Simulator
 from services.contract.catalogue import METRICS
 from services.ops.clock import Clock, SystemClock
 from services.ops.health import Heartbeat, OpsServer
+from services.ops.serving import cannot_listen, until_stopped
 from services.settings import Settings
 
 __all__ = ["add_arguments", "run", "write_targets"]
@@ -88,7 +87,7 @@ async def _simulate(plan: Plan, settings: Settings, exporter: Exporter, clock: C
             facts = {"gpus": len(fleet.gpus), "hosts": len(fleet.hosts), "seed": fleet.seed}
             log.info("mock DCGM", extra={"url": f"http://{plan.host}:{bound}/metrics", **facts})
             updating = keep_updating(exporter, plan.interval, plan.speed, clock, heartbeat)
-            await _until_stopped(asyncio.create_task(updating))
+            await until_stopped(asyncio.create_task(updating))
     finally:
         await runner.cleanup()
 
@@ -98,7 +97,7 @@ def _ops_server(settings: Settings, heartbeat: Heartbeat, exporter: Exporter) ->
     try:
         return OpsServer(settings.ops_host, settings.ops_port, live=probe, ready=probe, registry=registry)
     except OSError as error:
-        raise _cannot_listen(settings.ops_host, settings.ops_port, "OPS_PORT", error) from None
+        raise StartError(cannot_listen(settings.ops_host, settings.ops_port, "OPS_PORT", error)) from None
 
 
 async def _replay(plan: Plan, recordings: replay.Recordings) -> None:
@@ -106,7 +105,7 @@ async def _replay(plan: Plan, recordings: replay.Recordings) -> None:
     bound = await _listen(runner, plan, recordings.names())
     log.info("replay", extra={"url": f"http://{plan.host}:{bound}/metrics", "recordings": len(recordings.names())})
     try:
-        await _until_stopped(None)
+        await until_stopped(None)
     finally:
         await runner.cleanup()
 
@@ -119,7 +118,7 @@ async def _listen(runner: web.AppRunner, plan: Plan, names: list[str]) -> int:
         bound = int(runner.addresses[0][1])
     except OSError as error:
         await runner.cleanup()
-        raise _cannot_listen(plan.host, plan.port, "--port or MOCK_PORT", error) from None
+        raise StartError(cannot_listen(plan.host, plan.port, "--port or MOCK_PORT", error)) from None
     if plan.targets is not None:
         try:
             write_targets(plan.targets, plan.advertise or _reachable(plan.host), bound, names)
@@ -127,24 +126,6 @@ async def _listen(runner: web.AppRunner, plan: Plan, names: list[str]) -> int:
             await runner.cleanup()
             raise StartError(f"cannot write {plan.targets}: {error.strerror}") from None
     return bound
-
-
-def _cannot_listen(host: str, port: int, setting: str, error: OSError) -> StartError:
-    if error.errno == errno.EADDRINUSE:
-        return StartError(f"port {port} on {host} is taken: stop what listens there, or choose another with {setting}")
-    return StartError(f"cannot listen on {host}:{port}: {error.strerror}")
-
-
-async def _until_stopped(task: asyncio.Task[None] | None) -> None:
-    """Until SIGTERM or SIGINT, or until `task` fails: then its error comes out."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    waiting = asyncio.create_task(stop.wait())
-    await asyncio.wait({waiting, *([task] if task else [])}, return_when=asyncio.FIRST_COMPLETED)
-    waiting.cancel()
-    if task is not None and task.done():
-        task.result()
 
 
 def _reachable(host: str) -> str:

@@ -22,6 +22,7 @@ from mock_dcgm.faults import MEANING, Fault, FaultError, FaultSpec, Kind
 from mock_dcgm.simulator import Simulator
 from services.ops.clock import Clock
 from services.ops.health import Heartbeat
+from services.ops.serving import accepts_gzip
 
 log = logging.getLogger("mock")
 
@@ -104,15 +105,6 @@ async def send(request: web.Request, body: Body, *, gzip: bool, share: float = 1
         await response.write(block)
     await response.write_eof()
     return response
-
-
-def accepts_gzip(request: web.Request) -> bool:
-    """Whether the client takes gzip (`gzip;q=0` refuses it)."""
-    for part in request.headers.get("Accept-Encoding", "").split(","):
-        name, _, parameters = part.partition(";")
-        if name.strip() == "gzip":
-            return parameters.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
 
 
 class Site:

@@ -132,7 +132,7 @@ METRICS: Final[tuple[Metric, ...]] = (
            nvml="nvmlDeviceGetTotalEnergyConsumption", default=True),
     Metric("power_limit", Unit.WATT, _G, _F4, _DEV + "POWER_MGMT_LIMIT", 160,
            "Current power limit for the device (in W).", 0, 8_000, dcgm_new=_DEV + "BOARD_POWER_LIMIT_REQUESTED_WATTS",
-           nvml="nvmlDeviceGetPowerManagementLimit", smi="gpu_power_readings/current_power_limit"),
+           nvml="nvmlDeviceGetPowerManagementLimit", smi="gpu_power_readings/requested_power_limit"),
     # PCIe.
     Metric("pcie_replay_counter", Unit.COUNT, _C, _I8, _DEV + "PCIE_REPLAY_COUNTER", 202,
            "Total number of PCIe retries.", 0, _COUNT_MAX, dcgm_new=_DEV + "PCIE_REPLAY_TOTAL",

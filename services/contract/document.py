@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from services.contract import xid
 from services.contract.catalogue import METRICS, Metric
-from services.contract.event import Event
+from services.contract.event import Event, GpuEvent
 from services.settings import Settings
 
 
@@ -37,12 +38,42 @@ def _markdown_row(m: Metric) -> str:
     return "| " + " | ".join(cells) + " |\n"
 
 
+def xids() -> str:
+    """The XIDs as a table for people (`docs/xids.md`)."""
+    head = (
+        "# XIDs\n\n"
+        "Written by `make docs` from `services/contract/xid.csv`.\n"
+        f"Source: {xid.SOURCE}; the catalogue of {xid.DATE}.\n"
+        "The texts of the actions and the severity are this project's: *critical* takes the GPU or the host out of\n"
+        "service, *warning* asks for a look at an application or the software, *info* for nothing, *unknown* means\n"
+        "that NVIDIA names no action. *Boards*: those of A100, H100, B100, GB200 that can report it; none: earlier\n"
+        "boards.\n\n"
+        "| XID | meaning | severity | now | afterwards | boards |\n|---|---|---|---|---|---|\n"
+    )
+    return head + "".join(_xid_row(info) for info in xid.catalogue().values())
+
+
+def _xid_row(info: xid.XidInfo) -> str:
+    actions = (info.immediate_action, info.investigatory_action)
+    return f"| {info.code} | {info.meaning} | {info.severity} | {' | '.join(actions)} | {' '.join(info.applies_to)} |\n"
+
+
 def json_schema() -> str:
     """The event as JSON Schema 2020-12 (`schema/event.schema.json`)."""
     document = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "GPU sample: one GPU or MIG instance, one scrape (schema version 1)",
         **msgspec.json.schema(Event),
+    }
+    return json.dumps(document, indent=2, sort_keys=True) + "\n"
+
+
+def json_schema_of_gpu_events() -> str:
+    """What happens to GPUs and targets, as JSON Schema 2020-12 (`schema/gpu-event.schema.json`)."""
+    document = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Something that happened to a GPU or a target (schema version 1)",
+        **msgspec.json.schema(GpuEvent),
     }
     return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
@@ -68,7 +99,9 @@ EXPORTER_LABELS = (
 FORMATS: dict[str, Callable[[], str]] = {
     "markdown": markdown,
     "json-schema": json_schema,
+    "json-schema-events": json_schema_of_gpu_events,
     "dcgm-csv": counters_csv,
+    "xids": xids,
 }
 
 

@@ -16,6 +16,7 @@ from tests.bench.report import Figure, Options, table, write
 BENCHES = {
     "parse": "exposition parser against prometheus-client",
     "collector": "GPUs a collector core reads and publishes at 10 s",
+    "exporter": "render and scrape of 8 GPUs; CPU and memory of the process",
     "mock": "update and render at 100, 1,000, 10,000 GPUs",
     "sink": "events from a broker into the table against a raw binary COPY",
     "freshness": "scrape to commit at 1,000 GPUs",

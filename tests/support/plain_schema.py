@@ -1,4 +1,5 @@
-"""The schema on a PostgreSQL without TimescaleDB: tables, functions, views and roles; no hypertables, no aggregates."""
+"""The schema on a PostgreSQL without TimescaleDB: tables, functions, views and roles; no hypertables, no aggregates, no
+jobs."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from services.store.connect import Connection
 from services.store.migrations import read
 
 _HYPERTABLE = re.compile(r"^SELECT create_hypertable\([^;]*;", re.MULTILINE)
+_JOB = re.compile(r"^SELECT add_job\([^;]*;", re.MULTILINE)
 _COLUMNSTORE = re.compile(r"^ALTER TABLE \w+ SET \(\s*timescaledb[^;]*;", re.MULTILINE)
 
 
@@ -18,7 +20,7 @@ def build(connection: Connection) -> None:
     for migration in read():
         if "timescaledb.continuous" in migration.sql or "gpu_metrics_1min" in migration.sql:
             continue
-        plain = _COLUMNSTORE.sub("", _HYPERTABLE.sub("", migration.sql))
+        plain = _JOB.sub("", _COLUMNSTORE.sub("", _HYPERTABLE.sub("", migration.sql)))
         with connection.transaction():
             connection.execute(plain.encode())
 

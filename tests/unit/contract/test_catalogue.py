@@ -6,6 +6,7 @@ import csv
 import datetime as dt
 import io
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -14,7 +15,7 @@ import pytest
 
 from services.contract import document
 from services.contract.catalogue import COUNTERS, LABEL_FIELDS, METRICS, PROPERTIES, SAMPLED, Kind, Metric, SqlType
-from services.contract.event import SCHEMA_VERSION, Event, Gpu, Metrics, encode
+from services.contract.event import SCHEMA_VERSION, Event, Gpu, GpuEvent, Happening, Metrics, Status, encode
 from services.contract.row import COLUMNS
 from services.contract.sentinels import SENTINELS, Missing
 
@@ -60,6 +61,8 @@ def test_sentinels_carry_their_reason() -> None:
 def test_committed_documents_are_written_from_the_catalogue() -> None:
     assert (ROOT / "docs/metrics.md").read_text() == document.markdown(), "run `make docs`"
     assert (ROOT / "schema/event.schema.json").read_text() == document.json_schema(), "run `make docs`"
+    schema = (ROOT / "schema/gpu-event.schema.json").read_text()
+    assert schema == document.json_schema_of_gpu_events(), "run `make docs`"
 
 
 def test_counters_csv_has_three_columns_of_allowed_types() -> None:
@@ -90,6 +93,21 @@ def test_event_passes_its_json_schema_and_returns_whole() -> None:
     schema = json.loads((ROOT / "schema/event.schema.json").read_text())
     jsonschema.validate(json.loads(document_text), schema)
     assert msgspec.json.decode(document_text, type=Event) == event
+
+
+def test_gpu_event_passes_its_json_schema_and_returns_whole() -> None:
+    status = Status(tag="bench", memo="run 4")
+    time = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    event = GpuEvent(schema_version=1, time=time, kind="xid", code=79, detail={"count": 1}, status=status)
+    schema = json.loads((ROOT / "schema/gpu-event.schema.json").read_text())
+    jsonschema.validate(json.loads(encode(event)), schema)
+    assert msgspec.json.decode(encode(event), type=GpuEvent) == event
+
+
+def test_the_documentation_names_every_kind_of_gpu_event() -> None:
+    text = (ROOT / "docs/schema.md").read_text()
+    described = re.findall(r"^\| `(\w+)` \|", text[text.index("## GPU events") :].partition("\n## ")[0], re.MULTILINE)
+    assert sorted(described) == sorted(Happening)
 
 
 @pytest.mark.parametrize("metric", SAMPLED, ids=lambda m: m.column)

@@ -12,9 +12,10 @@ from aiohttp import ClientSession, ClientTimeout, web
 from prometheus_client import generate_latest
 
 from mock_dcgm.exposition import Exposition
-from mock_dcgm.server import Exporter, Site, Telemetry, accepts_gzip, compress, keep_updating
+from mock_dcgm.server import Exporter, Site, Telemetry, compress, keep_updating
 from mock_dcgm.simulator import Simulator
 from services.ops.health import Heartbeat
+from services.ops.serving import accepts_gzip
 from tests.unit.mock_dcgm.fleets import START, all_models, text_of
 
 Scenario = Callable[[ClientSession, Exporter], Awaitable[None]]
