@@ -25,6 +25,14 @@ def _brokers(value: str) -> str:
     return value
 
 
+def _label(value: str) -> str:
+    """The environment gives bytes that are not UTF-8 as lone surrogates, which no event can carry."""
+    if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError("it must be text in UTF-8")
+    return value
+
+
+Label = Annotated[str, AfterValidator(_label), Field(max_length=1024)]
 Brokers = Annotated[str, AfterValidator(_brokers)]
 Seconds = Annotated[float, Field(gt=0)]
 Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
@@ -102,9 +110,9 @@ class Settings(BaseSettings):
     """Comma-separated exporters, `host:port` or full URL of /metrics."""
     targets_files: Annotated[tuple[str, ...], NoDecode] = ()
     """Comma-separated files or globs in Prometheus' file_sd format (JSON or YAML)."""
-    cluster: str | None = None
-    datacenter: str | None = None
-    rack: str | None = None
+    cluster: Label | None = None
+    datacenter: Label | None = None
+    rack: Label | None = None
     shard_index: Annotated[int, Field(ge=0)] = 0
     shard_count: Annotated[int, Field(ge=1)] = 1
     """Targets with hashmod(address, SHARD_COUNT) = SHARD_INDEX are this collector's."""
@@ -283,6 +291,12 @@ def load(env_file: Path | None = None, **overrides: Any) -> Settings:
         return Settings(**{"_env_file": env_file, **given})
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
+
+
+def changed(settings: Settings, **overrides: Any) -> Settings:
+    """The same, but for what `overrides` (from the command line; None: not given) say. Raises SettingsError."""
+    given = {name: value for name, value in overrides.items() if value is not None}
+    return load(**{**settings.model_dump(include=settings.model_fields_set), **given}) if given else settings
 
 
 def _explain(error: ValidationError) -> str:

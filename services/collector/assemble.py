@@ -16,12 +16,13 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from services.collector.enrich import Context, Key, Meaning, Place, describe, series_suffix
 from services.collector.lines import ScrapeRefused
+from services.collector.own import FIELD_MISSING, GPU_INFO, reasons
 from services.collector.series import Group
 from services.collector.values import Odd, Topic
 from services.contract.catalogue import PROPERTIES, SAMPLED
@@ -34,27 +35,44 @@ _SAMPLED: Final = tuple(m.column for m in SAMPLED)
 _PROPERTIES: Final = tuple(m.column for m in PROPERTIES)
 
 
+class Groups(NamedTuple):
+    """The distinct groups of a scrape, in order: all that its roster follows from."""
+
+    known: list[Group]
+    """Of catalogue metrics."""
+    others: list[Group]
+    """Of metrics that the catalogue does not know."""
+    infos: list[Group]
+    """Of `gpumon_gpu_info`."""
+    reasons: list[Group]
+    """Of `gpumon_field_missing`."""
+
+
 class Roster:
     """The GPUs and instances of a scrape: its rows."""
 
-    def __init__(self, known: list[Group], others: list[Group], place: Place, old: Roster | None) -> None:
-        """`known`: the groups of catalogue metrics. `old`: its contexts are reused where a GPU's label sets stayed, so
-        that identity objects are built once and not per scrape."""
-        self.known, self.others = known, others
-        ours, theirs = _by_key(known), _by_key(others)
+    def __init__(self, groups: Groups, place: Place, old: Roster | None) -> None:
+        """`old`: its contexts are reused where a GPU's label sets stayed, so that identity objects are built once and
+        not per scrape."""
+        self.groups = groups
+        ours, theirs, infos = _by_key(groups.known), _by_key(groups.others), _by_key(groups.infos)
         self.keys: list[Key] = list(ours | theirs)
         self.row_of: dict[Key, int] = {key: row for row, key in enumerate(self.keys)}
-        says = [(ours.get(key, ()), theirs.get(key, ())) for key in self.keys]
+        # What is told of a whole GPU holds for its instances too, unless they have an info series of their own.
+        says = [(ours.get(k, ()), theirs.get(k, ()), infos.get(k, infos.get((k[0], None), ()))) for k in self.keys]
         memory: dict[Any, Context] = {} if old is None else old.contexts
-        self.rows = [memory.get(what) or describe(*what, place) for what in says]
+        self.rows = [memory.get(what) or describe(what[0], what[1], place, what[2]) for what in says]
         self.contexts: dict[Any, Context] = dict(zip(says, self.rows, strict=True))
         self.extras = [None if c.labels is None else Extra(labels=c.labels) for c in self.rows]
         self.tenants = [c.tenant for c in self.rows]
         self.gpus = [c.gpu for c in self.rows]
+        self.missing = reasons(groups.reasons, self.row_of)
+        """Row -> column -> why there is no value, as the exporter told it."""
+        self.missing_names = frozenset(name for told in self.missing.values() for name in told)
         self._places: dict[Group, tuple[list[int | None], bool]] = {}
 
-    def fits(self, known: list[Group], others: list[Group]) -> bool:
-        return self.known == known and self.others == others
+    def fits(self, groups: Groups) -> bool:
+        return self.groups == groups
 
     def places(self, group: Group) -> tuple[list[int | None], bool]:
         """The row of each line of a group (None: of no GPU), and whether they are all rows in order."""
@@ -85,11 +103,16 @@ class Sheet:
     columns: dict[str, list[Part]] = field(default_factory=dict)
     odd: list[tuple[Topic, Meaning, Odd]] = field(default_factory=list)
     unknown: list[Part] = field(default_factory=list)
+    own: list[Part] = field(default_factory=list)
+    """Series of our own exporter."""
 
-    def groups(self) -> tuple[list[Group], list[Group]]:
-        """Distinct groups in order: those of catalogue metrics, and those of others."""
+    def groups(self) -> Groups:
         known = dict.fromkeys(group for parts in self.columns.values() for _, group, _ in parts)
-        return list(known), list(dict.fromkeys(group for _, group, _ in self.unknown))
+        others = dict.fromkeys(group for _, group, _ in self.unknown)
+        return Groups(list(known), list(others), self._of(GPU_INFO), self._of(FIELD_MISSING))
+
+    def _of(self, name: str) -> list[Group]:
+        return [group for wire, group, _ in self.own if wire == name]
 
 
 @dataclass(slots=True)
@@ -119,16 +142,26 @@ class Table:
 
 def assemble(sheet: Sheet, place: Place, last: Roster | None) -> Table:
     """Raises ScrapeRefused where a series is there twice."""
-    known, others = sheet.groups()
-    roster = last if last is not None and last.fits(known, others) else Roster(known, others, place, last)
-    table = Table(roster, {})
+    groups = sheet.groups()
+    roster = last if last is not None and last.fits(groups) else Roster(groups, place, last)
+    table = Table(roster, {}, {row: told.copy() for row, told in roster.missing.items()})
     for name, parts in sheet.columns.items():
         table.columns[name] = _column(table, name, parts)
+    for name in roster.missing_names & table.columns.keys():
+        _drop_known(table, name)
     for topic, meaning, odd in sheet.odd:
         _note(table, topic, meaning, odd)
     for part in sheet.unknown:
         _keep(table, part)
     return table
+
+
+def _drop_known(table: Table, name: str) -> None:
+    """What has a value is not missing, whatever another series says: an event holds one or the other."""
+    column = table.columns[name]
+    for row, told in table.missing.items():
+        if column[row] is not None:
+            told.pop(name, None)
 
 
 def _column(table: Table, name: str, parts: list[Part]) -> Column:
@@ -236,6 +269,6 @@ def _gpus(roster: Roster, columns: dict[str, Column], missing: dict[int, dict[st
     none = Properties()
     properties = map(Properties, *(columns.get(name, nothing) for name in _PROPERTIES))
     return [
-        msgspec.structs.replace(gpu, properties=None if given == none else given, missing=missing.get(row))
+        msgspec.structs.replace(gpu, properties=None if given == none else given, missing=missing.get(row) or None)
         for row, (gpu, given) in enumerate(zip(roster.gpus, properties, strict=True))
     ]

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from services.collector.detect import Away, Lost, Past
+from services.collector.past import Away, Lost, Past, Spot, Xid
 from services.contract.event import Status
 
 _VERSION: Final = 1
@@ -21,12 +21,35 @@ class _Instance(msgspec.Struct, omit_defaults=True):
     away_since: dt.datetime | None = None
 
 
+class _Lost(msgspec.Struct, array_like=True):
+    hostname: str
+    since: dt.datetime
+    pci_bus_id: str | None = None
+    seen: dt.datetime | None = None
+    has_uuid: bool = True
+    """Its name is its UUID."""
+
+
+class _Xid(msgspec.Struct, omit_defaults=True):
+    gpu: str
+    """UUID, or what stands in its place."""
+    code: int
+    count: int
+    seen: dt.datetime
+    last: dt.datetime | None = None
+    instance_id: int | None = None
+
+
 class _State(msgspec.Struct, omit_defaults=True):
     version: int
     time: dt.datetime | None = None
     instances: list[_Instance] = []
     hosts: dict[str, str] = {}
-    lost: dict[str, tuple[str, dt.datetime]] = {}
+    addresses: dict[str, str] = {}
+    """PCI addresses of `hosts`, where they are known."""
+    lost: dict[str, _Lost] = {}
+    xids: list[_Xid] = []
+    reads: float | None = None
     status: Status | None = None
 
 
@@ -37,10 +60,23 @@ def dump(past: Past) -> dict[str, Any]:
         for row, (uuid, number) in enumerate(past.keys)
     ]
     instances += [_Instance(uuid, a.values, number, a.since) for (uuid, number), a in past.away.items()]
-    lost = {uuid: (item.hostname, item.since) for uuid, item in past.lost.items()}
-    state: dict[str, Any] = msgspec.to_builtins(
-        _State(_VERSION, past.time, instances, past.hosts, lost, past.status), str_keys=True
+    known = _State(
+        version=_VERSION,
+        time=past.time,
+        instances=instances,
+        hosts={uuid: spot.hostname for uuid, spot in past.spots.items()},
+        addresses={uuid: spot.pci_bus_id for uuid, spot in past.spots.items() if spot.pci_bus_id is not None},
+        lost={
+            name: _Lost(item.spot.hostname, item.since, item.spot.pci_bus_id, item.seen, item.uuid is not None)
+            for name, item in past.lost.items()
+        },
+        xids=[
+            _Xid(gpu, code, xid.count, xid.seen, xid.last, instance) for (gpu, instance, code), xid in past.xids.items()
+        ],
+        reads=past.reads,
+        status=past.status,
     )
+    state: dict[str, Any] = msgspec.to_builtins(known, str_keys=True)
     return state
 
 
@@ -63,7 +99,12 @@ def load(state: Mapping[str, Any]) -> Past:
             for item in known.instances
             if item.away_since is not None
         },
-        hosts=known.hosts,
-        lost={uuid: Lost(hostname, since) for uuid, (hostname, since) in known.lost.items()},
+        spots={uuid: Spot(hostname, known.addresses.get(uuid)) for uuid, hostname in known.hosts.items()},
+        lost={
+            name: Lost(Spot(o.hostname, o.pci_bus_id), o.since, name if o.has_uuid else None, o.seen or o.since)
+            for name, o in known.lost.items()
+        },
+        xids={(o.gpu, o.instance_id, o.code): Xid(o.count, o.last, o.seen) for o in known.xids},
+        reads=known.reads,
         status=known.status,
     )

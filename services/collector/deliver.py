@@ -1,11 +1,12 @@
-"""The policy between collector and Kafka: publish, or spool and flush later; never forget, never overtake.
+"""The policy between collector and bus: publish, or spool and flush later; never forget, never overtake.
 
-One thread owns producer and spool. Per turn: take what was scraped, publish it or put it behind what is already in the
-spool, look at delivery reports, send the next piece of the spool. A scrape is accepted once each of its messages is
-acknowledged by Kafka or synced to disk; what neither takes is refused and counted.
+The bus is Kafka, or TimescaleDB where there is no broker. One thread owns bus and spool. Per turn: take what was
+scraped, publish it or put it behind what is already in the spool, look at delivery reports, send the next piece of the
+spool. A scrape is accepted once each of its messages is acknowledged by the bus or synced to disk; what neither takes
+is refused and counted.
 
-There is no separate probe for recovery: the oldest spooled records are always on their way to Kafka, a small piece
-after a failure, and librdkafka sends them the moment a broker answers again.
+There is no separate probe for recovery: the oldest spooled records are always on their way to the bus, a small piece
+after a failure (librdkafka sends them the moment a broker answers again).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from services.collector.batch import Batch
+from services.collector.batch import Batch, Message
 from services.collector.publish import MAX_VALUE_BYTES, QUEUE_FULL, TOO_LARGE, Flight
 from services.collector.segment import Record
 from services.collector.spool import Chunk, Spool
@@ -42,22 +43,35 @@ class Counts:
     """Messages since the start."""
 
     accepted: int = 0
-    """Acknowledged by Kafka, or synced to the spool."""
+    """Acknowledged by the bus, or synced to the spool."""
     published: int = 0
-    """Acknowledged by Kafka, straight or from the spool."""
+    """Acknowledged by the bus, straight or from the spool."""
     spooled: int = 0
     flushed: int = 0
-    """Acknowledged by Kafka from the spool."""
+    """Acknowledged by the bus from the spool."""
     refused: Counter[str] = field(default_factory=Counter)
-    """Neither Kafka nor the spool took them; by reason."""
+    """Neither the bus nor the spool took them; by reason."""
     scrapes_refused: Counter[str] = field(default_factory=Counter)
 
 
 class Bus(Protocol):
-    """What the policy needs of `Publisher`."""
+    """What the policy needs: `Publisher`, or `services.direct.bus.DirectBus`."""
 
     @property
-    def outstanding(self) -> int: ...
+    def name(self) -> str:
+        """For logs: `Kafka`, `TimescaleDB`."""
+        ...
+
+    @property
+    def errors(self) -> Counter[str]:
+        """Failures since the start, by reason."""
+        ...
+
+    @property
+    def outstanding(self) -> int:
+        """Messages given to the bus and not yet reported."""
+        ...
+
     def send(self, batch: Batch) -> Flight: ...
     def send_records(self, records: Iterable[Record]) -> Flight: ...
     def poll(self, timeout: float = 0.0) -> None: ...
@@ -82,6 +96,7 @@ class Deliverer:
         self._retry_at = 0.0
         self._reason = "left over from before the start"
         self._refusing: str | None = None
+        self._failing: str | None = None
 
     def offer(self, batch: Batch) -> bool:
         """Hand a scrape over; False when too much is waiting already: the scrape is refused."""
@@ -97,8 +112,13 @@ class Deliverer:
         return self._offered - self._taken
 
     def problem(self) -> str | None:
-        """None while Kafka or the spool accepts, else why neither does."""
+        """None while the bus or the spool accepts, else why neither does."""
         return self._refusing
+
+    @property
+    def failing(self) -> str | None:
+        """Why the bus did not take what it was given last; None: it did, or was given nothing."""
+        return self._failing
 
     @property
     def flushing(self) -> bool:
@@ -118,15 +138,15 @@ class Deliverer:
         self._settle()
         self._flush_spool()
 
-    def finish(self, timeout: float) -> None:
-        """Stop: give Kafka up to `timeout` seconds for what is on its way; the rest goes to the spool."""
+    def finish(self, timeout: float, reason: str = "stopped") -> None:
+        """Stop: the bus has `timeout` seconds for what is on its way; the rest is spooled, for `reason`."""
         self.step()
         deadline = self._clock.monotonic() + timeout
         while (self._flights or self._piece) and (left := deadline - self._clock.monotonic()) > 0:
             self._bus.flush(min(left, 0.5))
             self._settle()
             self._land_if_complete()
-        self._reason = "stopped"
+        self._reason = reason
         self._abandon(in_flight=True)
         self._land_if_complete()
         self._spool.close()
@@ -161,18 +181,18 @@ class Deliverer:
             flight = self._flights.popleft()
             self.counts.published += flight.acked
             self._accept(flight.acked)
+            self._failing = None if flight.acked else self._failing
             self._set_aside(flight)
 
     def _fall_back(self) -> None:
         """Order is kept by giving up everything behind the first failure, and spooling it all in order of scrape.
 
-        A full queue means a slow Kafka: what it has already been sent is left to arrive.
+        A full queue means a slow bus: what it has already been sent is left to arrive.
         """
-        reason = next((flight.reason for flight in self._flights if flight.reason), self._reason)
-        log.warning(
-            "Kafka does not take events: spooling", extra={"reason": reason, "outstanding": self._bus.outstanding}
-        )
-        self._reason = reason
+        reason = next((flight.reason for flight in self._flights if flight.failed and flight.reason), self._reason)
+        extra = {"reason": reason, "outstanding": self._bus.outstanding}
+        log.warning("%s does not take events: spooling", self._bus.name, extra=extra)
+        self._reason = self._failing = reason
         self._piece_size = PROBE_RECORDS
         self._abandon(in_flight=reason != QUEUE_FULL)
 
@@ -185,10 +205,13 @@ class Deliverer:
         self._settle()
 
     def _set_aside(self, flight: Flight) -> None:
-        """Messages that Kafka will never take must not stop those behind them."""
-        if flight.rejected:
-            self._spool.set_aside(flight.rejected, flight.reason)
-            self._refuse_messages(len(flight.rejected), flight.reason, flight.batch.source)
+        """Messages that the bus will never take must not stop those behind them."""
+        verdicts: dict[tuple[str, str], list[Message]] = {}
+        for message, verdict in zip(flight.rejected, flight.verdicts, strict=True):
+            verdicts.setdefault(verdict, []).append(message)
+        for (reason, detail), messages in verdicts.items():
+            self._spool.set_aside(messages, f"{reason}: {detail}" if detail else reason)
+            self._refuse_messages(len(messages), reason, flight.batch.source, detail)
 
     # Spooling ------------------------------------------------------------------------------------------------------
 
@@ -223,12 +246,17 @@ class Deliverer:
         self.counts.scrapes_refused[error.reason] += 1
         self.counts.refused[error.reason] += len(batch)
         if self._refusing is None:
-            log.error("neither Kafka nor the spool takes events: scrapes are refused", extra={"reason": str(error)})
-        self._refusing = f"Kafka does not take events ({self._reason}), nor does the spool: {error}"
+            log.error(
+                "neither %s nor the spool takes events: scrapes are refused",
+                self._bus.name,
+                extra={"reason": str(error)},
+            )
+        self._refusing = f"{self._bus.name} does not take events ({self._reason}), nor does the spool: {error}"
 
-    def _refuse_messages(self, count: int, reason: str, source: str) -> None:
+    def _refuse_messages(self, count: int, reason: str, source: str, detail: str = "") -> None:
         self.counts.refused[reason] += count
-        log.error("Kafka will never take these events", extra={"count": count, "reason": reason, "source": source})
+        extra = {"count": count, "reason": reason, "source": source} | ({"detail": detail} if detail else {})
+        log.error("%s will never take these events", self._bus.name, extra=extra)
 
     # Flushing ------------------------------------------------------------------------------------------------------
 
@@ -259,11 +287,15 @@ class Deliverer:
             self._piece_size = PROBE_RECORDS
             self._retry_at = self._clock.monotonic() + RETRY_PAUSE
             self._reason = flight.reason or self._reason
+            self._failing = flight.reason or self._failing or self._reason
             return
+        self._failing = None
         self._set_aside(flight)
         self._spool.advance(chunk)
         self.counts.flushed += flight.acked
         self.counts.published += flight.acked
         self._piece_size = FLUSH_RECORDS
         if self._spool.empty:
-            log.info("the spool is flushed: Kafka takes events again", extra={"flushed": self.counts.flushed})
+            log.info(
+                "the spool is flushed: %s takes events again", self._bus.name, extra={"flushed": self.counts.flushed}
+            )

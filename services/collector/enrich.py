@@ -31,6 +31,8 @@ _IDENTITY: Final = {
     **dict.fromkeys(("UUID", "uuid", "gpu_uuid"), "uuid"),  # default, --use-old-namespace, NvLink series
 }
 """Label -> field of `Gpu`."""
+_INVENTORY: Final = frozenset(LABEL_FIELDS.values())
+"""Labels of `gpumon_gpu_info`, named as the fields of `Gpu`. On no other series: a `serial` may be of anything."""
 _ERROR: Final = ("err_code", "err_msg")
 """On XID series only: they say what the XID means, not whose it is."""
 _TENANT: Final = (
@@ -136,13 +138,17 @@ def _take_tenant(labels: dict[str, str]) -> Tenant | None:
     return Tenant(**given) if given else None
 
 
-def describe(series: tuple[Meaning, ...], others: tuple[Meaning, ...], place: Place) -> Context:
-    """One GPU's context from its label sets: of catalogue metrics, and of other series.
+def describe(
+    series: tuple[Meaning, ...], others: tuple[Meaning, ...], place: Place, infos: tuple[Meaning, ...] = ()
+) -> Context:
+    """One GPU's context from its label sets: of catalogue metrics, of other series, and of `gpumon_gpu_info`.
 
     The first label set that has a field decides it. Only catalogue metrics speak for tenant and unknown labels: others
     carry labels that tell series apart (`nvlink`, `clock_event`), which belong to the series' name, not to the GPU.
     """
     identity: dict[str, Any] = {"hostname": place.hostname}
+    for meaning in infos:
+        identity |= {name: text for name, text in meaning.labels.items() if name in _INVENTORY and _fits(text)}
     for meaning in reversed((*series, *others)):
         identity |= meaning.identity
         identity["uuid"] = meaning.key[0] if meaning.key else ""
@@ -155,6 +161,10 @@ def describe(series: tuple[Meaning, ...], others: tuple[Meaning, ...], place: Pl
         merged["tenants"] = ", ".join(map(_tenant_name, tenants))
     gpu = Gpu(**(identity | place.location), labels=place.labels)
     return Context(gpu, next(iter(tenants)) if len(tenants) == 1 else None, merged or None)
+
+
+def _fits(text: str) -> bool:
+    return len(text) <= _TEXT_MAX
 
 
 def _tenant_name(tenant: Tenant) -> str:

@@ -13,7 +13,8 @@ from services.contract.event import Status
 
 log = logging.getLogger("collector.status")
 
-_decode: Final = msgspec.json.Decoder(Status).decode
+decode: Final = msgspec.json.Decoder(Status).decode
+"""The one definition of the file's format (`gpumon status` writes by it). Raises msgspec.MsgspecError."""
 
 
 class StatusFile:
@@ -34,7 +35,7 @@ class StatusFile:
             stamp = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
             if stamp != self._stamp:
                 self._stamp = stamp
-                self._status = _decode(self._path.read_bytes())
+                self._status = decode(self._path.read_bytes())
                 self._problem = None
         except FileNotFoundError:
             self._stamp = self._status = None

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from services.contract.event import GpuEvent
+
 _INNER: Final = rb'[^"{}\n]*+(?:"(?:[^"\\\n]|\\[^\n])*+"[^"{}\n]*+)*+'
 """What stands between the braces. Possessive: nothing is tried twice."""
 HEAD: Final = re.compile(rb"[ \t]*([a-zA-Z_:][a-zA-Z0-9_:]*)(?:[ \t]*\{(" + _INNER + rb")\})?")
@@ -34,13 +36,15 @@ _NUMBER_MAX: Final = 400
 class ScrapeRefused(Exception):  # noqa: N818  # a scrape is refused; it is no error of ours
     """A scrape that is not taken, not even in part.
 
-    `reason`: `truncated`, `not_exposition`, `not_utf8`, `no_gpu_metrics` or `duplicate_series`.
+    `reason`: `truncated`, `not_exposition`, `not_utf8`, `no_gpu_metrics`, `stale` or `duplicate_series`.
     The message is one sentence, with the line number where there is one.
     """
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+        self.happenings: tuple[GpuEvent, ...] = ()
+        """What is known all the same, of `stale` ones: XIDs."""
 
 
 def parse_labels(inner: bytes) -> dict[str, str]:

@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from services.collector.deliver import Deliverer
+from services.collector.deliver import Bus, Deliverer
 from services.collector.file_sd import TargetFiles
 from services.collector.pool import Pool
-from services.collector.publish import Publisher
 from services.collector.spool import Spool
 from services.collector.worker import Seen, Shared
 
@@ -44,14 +43,14 @@ class CollectorMetrics(Collector):
         pool: Pool,
         shared: Shared,
         deliverer: Deliverer,
-        publisher: Publisher,
+        bus: Bus,
         spool: Spool,
         files: TargetFiles,
     ) -> None:
         self._pool = pool
         self._shared = shared
         self._deliverer = deliverer
-        self._publisher = publisher
+        self._bus = bus
         self._spool = spool
         self._files = files
 
@@ -83,18 +82,25 @@ class CollectorMetrics(Collector):
         yield _by_reason("scrapes_refused", "scrapes of which nothing, or not all, was accepted", refused.items())
         yield _counter("samples_scraped", "samples read", self._shared.samples)
         yield _counter("samples_not_gpu", "samples left out: not of a GPU", self._shared.non_gpu)
+        counts = Counter(self._shared.snapshots)
+        yield _counter("snapshots_published", "documents of GPUs published", counts.pop("published", 0))
+        yield _by_reason("snapshots_failed", "attempts to fetch or publish them that failed", counts.items())
         yield _counter("scrapes_on_plan", "scrapes that carry their planned time", self._shared.on_plan)
 
     def _delivery(self) -> Iterator[Metric]:
         counts = self._deliverer.counts
-        yield _counter("events_accepted", "acknowledged by Kafka or synced to the spool", counts.accepted)
-        yield _counter("events_published", "acknowledged by Kafka, straight or from the spool", counts.published)
+        yield _counter(
+            "events_accepted",
+            "acknowledged by the bus (Kafka, or the database) or synced to the spool",
+            counts.accepted,
+        )
+        yield _counter("events_published", "acknowledged by the bus, straight or from the spool", counts.published)
         yield _counter("events_spooled", "synced to the spool", counts.spooled)
-        yield _counter("events_flushed", "acknowledged by Kafka from the spool", counts.flushed)
-        yield _by_reason("events_refused", "taken neither by Kafka nor by the spool", counts.refused.items())
-        yield _by_reason("delivery_failures", "messages Kafka did not acknowledge", self._publisher.errors.items())
-        yield _gauge("events_outstanding", "given to Kafka and not yet acknowledged", self._publisher.outstanding)
-        yield _gauge("events_waiting", "scraped and not yet given to Kafka or the spool", self._deliverer.waiting)
+        yield _counter("events_flushed", "acknowledged by the bus from the spool", counts.flushed)
+        yield _by_reason("events_refused", "taken neither by the bus nor by the spool", counts.refused.items())
+        yield _by_reason("delivery_failures", "messages the bus did not acknowledge", self._bus.errors.items())
+        yield _gauge("events_outstanding", "given to the bus and not yet acknowledged", self._bus.outstanding)
+        yield _gauge("events_waiting", "scraped and not yet given to the bus or the spool", self._deliverer.waiting)
 
     def _spooling(self) -> Iterator[Metric]:
         spool = self._spool

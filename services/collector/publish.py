@@ -46,7 +46,7 @@ class PublishError(Exception):
 class Flight:
     """A batch on its way. Done when nothing is pending."""
 
-    __slots__ = ("acked", "batch", "errors", "failed", "pending", "reason", "rejected")
+    __slots__ = ("acked", "batch", "errors", "failed", "pending", "reason", "rejected", "verdicts")
 
     def __init__(self, batch: Batch, errors: Counter[str]) -> None:
         self.batch = batch
@@ -56,7 +56,9 @@ class Flight:
         self.failed: list[Message] = []
         """To be sent again, in order."""
         self.rejected: list[Message] = []
-        """Kafka will never take these."""
+        """The bus will never take these."""
+        self.verdicts: list[tuple[str, str]] = []
+        """Of each of them: why, as the label of a metric, and in words."""
         self.reason = ""
         """The first error, by librdkafka's name."""
 
@@ -77,9 +79,10 @@ class Flight:
         else:
             self.refuse([message], error.name())
 
-    def reject(self, message: Message, reason: str) -> None:
-        """What Kafka will never take."""
+    def reject(self, message: Message, reason: str, detail: str = "") -> None:
+        """What the bus will never take."""
         self.rejected.append(message)
+        self.verdicts.append((reason, detail))
         self._note(reason)
 
     def refuse(self, messages: Iterable[Message], reason: str) -> None:
@@ -107,6 +110,8 @@ def collector_config(settings: Settings) -> Config:
 
 class Publisher:
     """Owns the producer; makes a new one after a fatal error. `errors` counts failures by librdkafka's name."""
+
+    name: Final = "Kafka"
 
     def __init__(self, config: Config) -> None:
         self.errors: Counter[str] = Counter()

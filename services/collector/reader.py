@@ -9,12 +9,15 @@ from typing import Any
 
 from services.collector import checkpoint
 from services.collector.assemble import Identities, Sheet, Table, assemble
-from services.collector.detect import Moment, Past, Resets, advance, forget
+from services.collector.detect import Resets, advance
 from services.collector.enrich import Place, derive, understand
 from services.collector.lines import ScrapeRefused, not_a_sample
+from services.collector.own import Own, read_own
 from services.collector.parse import Exposition
+from services.collector.past import Moment, Past, forget
 from services.collector.series import Run
 from services.collector.values import NotANumberError, Sort, check_numbers, read_unknown, read_values, topic
+from services.collector.xids import counted
 from services.contract.event import SCHEMA_VERSION, Event, GpuEvent, Status
 
 __all__ = ["Reading", "ScrapeRefused", "TargetReader"]
@@ -32,6 +35,8 @@ class Reading:
     """Exposition samples understood: lines with a value."""
     non_gpu: int
     """Those of them that belong to no GPU (NvSwitch, CPU, `process_*`, ...)."""
+    snapshot: float | None = None
+    """Changes whenever a document of the exporter's `/snapshot` does; None: it has none."""
 
 
 class TargetReader:
@@ -46,15 +51,17 @@ class TargetReader:
         self._identities = Identities()
 
     def read(self, body: bytes, time: dt.datetime, status: Status | None = None) -> Reading:
-        """A scrape made at `time` (aware). Raises ScrapeRefused, and then remembers nothing of it."""
+        """A scrape made at `time` (aware). Raises ScrapeRefused, and then remembers nothing of it but its
+        `happenings`."""
         sheet, samples, non_gpu = self._collect(body)
+        own = read_own(sheet.own)
         table = assemble(sheet, self._place, self._past.roster)
+        moment = Moment(time, self._source, self._place.hostname, status)
         if not table.roster.keys:
-            what = f"has {samples} samples, but no DCGM_* one with a UUID label" if body else "is empty"
-            raise ScrapeRefused("no_gpu_metrics", f"the body {what}")
-        resets, happenings = advance(self._past, table, status, Moment(time, self._source))
+            self._check_empty(own, moment, samples if body else None)
+        resets, happenings = advance(self._past, table, own, moment)
         forget(self._past, time)
-        return Reading(self._events(table, resets, time, status), happenings, samples, non_gpu)
+        return Reading(self._events(table, resets, time, status), happenings, samples, non_gpu, own.snapshot)
 
     def checkpoint(self) -> dict[str, Any]:
         """What `restore` needs after a restart: last counters, XIDs, known and lost GPUs. Of JSON's types."""
@@ -84,11 +91,24 @@ class TargetReader:
             sheet.odd += [(about, run.group.owners[o.index], o) for o in odd]
         elif about.sort is Sort.UNKNOWN:
             sheet.unknown.append((run.name, run.group, read_unknown(run.texts, run.joined)))
+        elif about.sort is Sort.OWN:
+            sheet.own.append((run.name, run.group, read_unknown(run.texts, run.joined)))
         else:
             check_numbers(run.texts, run.joined)
         if about.sort is Sort.FOREIGN:
             return run.group.count
         return run.group.strangers
+
+    def _check_empty(self, own: Own, moment: Moment, samples: int | None) -> None:
+        """A body without a GPU is right where our exporter says so: the last one may have been lost or unplugged."""
+        if own.up is None:
+            what = "is empty" if samples is None else f"has {samples} samples, but no DCGM_* one with a UUID label"
+            raise ScrapeRefused("no_gpu_metrics", f"the body {what}")
+        if not own.up:
+            told = "the exporter's last reading of the GPUs is too old to be served: see its /health"
+            refused = ScrapeRefused("stale", told)
+            refused.happenings = tuple(counted(self._past, own, moment))
+            raise refused
 
     def _not_a_value(self, body: bytes, run: Run, index: int) -> ScrapeRefused:
         pos = run.start

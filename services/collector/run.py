@@ -1,4 +1,4 @@
-"""Role `collector`: scrape exporters, publish events to Kafka."""
+"""Role `collector`: scrape exporters, publish events to Kafka, or write them straight into TimescaleDB."""
 
 from __future__ import annotations
 
@@ -12,14 +12,17 @@ import sys
 
 from prometheus_client import REGISTRY
 
+from services.collector.deliver import Bus
+from services.collector.destination import look, opened
 from services.collector.file_sd import TargetFiles
-from services.collector.publish import Publisher, PublishError, collector_config
+from services.collector.publish import PublishError
 from services.collector.service import Service
 from services.collector.spool import Spool
 from services.collector.spool_files import SpoolError
 from services.collector.targets import Target, TargetError, parse_static
+from services.direct.open import NotUsableError
 from services.ops.health import OpsServer
-from services.settings import Settings, SettingsError, load
+from services.settings import Settings, SettingsError, changed
 
 log = logging.getLogger("collector")
 
@@ -28,7 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--targets", metavar="HOST:PORT,...", help="exporters to scrape (TARGETS)")
     parser.add_argument("--targets-files", metavar="GLOB,...", help="files in file_sd format (TARGETS_FILES)")
     parser.add_argument("--interval", type=float, metavar="SECONDS", help="between two scrapes (COLLECTION_INTERVAL)")
-    parser.add_argument("--spool-dir", metavar="DIR", help="where events wait while Kafka is away (SPOOL_DIR)")
+    parser.add_argument(
+        "--to",
+        choices=("kafka", "timescaledb"),
+        help="where events go; timescaledb: straight into the database, without a broker (DESTINATION)",
+    )
+    parser.add_argument("--spool-dir", metavar="DIR", help="where events wait while it does not take them (SPOOL_DIR)")
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
@@ -36,9 +44,16 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     try:
         settings = with_arguments(args, settings)
         static = static_targets(settings)
-        publisher = Publisher(collector_config(settings))
+        look(settings)
+        with opened(settings) as bus:
+            return _collect(settings, static, bus)
     except (SettingsError, TargetError, PublishError) as error:
         return _complain(error, 2)
+    except NotUsableError as error:
+        return _complain(error, 1)
+
+
+def _collect(settings: Settings, static: list[Target], bus: Bus) -> int:
     try:
         spool = Spool(settings.spool_dir, settings.spool_max_bytes)
     except SpoolError as error:
@@ -46,18 +61,19 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     files = TargetFiles(settings.targets_files)
     files.refresh()
     _raise_descriptor_limit()
-    return asyncio.run(_serve(settings, static, files, spool, publisher))
+    return asyncio.run(_serve(settings, static, files, spool, bus))
 
 
 def with_arguments(args: argparse.Namespace, settings: Settings) -> Settings:
     """What the command line says wins over the environment."""
-    given = {
-        "targets": args.targets,
-        "targets_files": args.targets_files,
-        "collection_interval": args.interval,
-        "spool_dir": args.spool_dir,
-    }
-    return load(**given) if any(value is not None for value in given.values()) else settings
+    return changed(
+        settings,
+        targets=args.targets,
+        targets_files=args.targets_files,
+        collection_interval=args.interval,
+        spool_dir=args.spool_dir,
+        destination=args.to,
+    )
 
 
 def static_targets(settings: Settings) -> list[Target]:
@@ -68,10 +84,8 @@ def static_targets(settings: Settings) -> list[Target]:
     return [parse_static(entry) for entry in settings.targets]
 
 
-async def _serve(
-    settings: Settings, static: list[Target], files: TargetFiles, spool: Spool, publisher: Publisher
-) -> int:
-    service = Service(settings, static, files, spool, publisher)
+async def _serve(settings: Settings, static: list[Target], files: TargetFiles, spool: Spool, bus: Bus) -> int:
+    service = Service(settings, static, files, spool, bus)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, _stop_once, service, number)
     try:

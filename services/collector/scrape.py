@@ -9,6 +9,7 @@ import ssl
 import zlib
 from collections.abc import AsyncIterator
 from typing import Final
+from urllib.parse import urljoin
 
 import aiohttp
 
@@ -24,6 +25,8 @@ _READ_BUFFER: Final = 1024 * 1024
 
 _PIECE: Final = 1024 * 1024
 """Bytes decompressed at a time: gzip makes a thousand bytes of one, so no part may be decompressed whole."""
+SNAPSHOT_MAX_BYTES: Final = 32 * 1024 * 1024
+"""Bytes of all documents of a host: `nvidia-smi -q -x` of sixteen GPUs has about one million."""
 
 
 class ScrapeFailedError(Exception):
@@ -60,32 +63,45 @@ class Scraper:
 
     async def fetch(self, target: Target) -> bytes:
         """The body, decompressed. Raises ScrapeFailedError within the timeout."""
+        return await self._within(target.url, self._max_bytes, "MAX_SCRAPE_BYTES")
+
+    async def fetch_snapshot(self, target: Target) -> bytes:
+        """The same of `/snapshot` of the same exporter."""
+        size = min(SNAPSHOT_MAX_BYTES, self._max_bytes)
+        return await self._within(snapshot_url(target.url), size, "the bound on snapshots")
+
+    async def _within(self, url: str, max_bytes: int, bound: str) -> bytes:
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._fetch(target.url)
+                return await self._fetch(url, max_bytes, bound)
         except TimeoutError:
             raise ScrapeFailedError("timeout", f"no complete answer within {self._timeout:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise classify(error) from None
 
-    async def _fetch(self, url: str) -> bytes:
+    async def _fetch(self, url: str, max_bytes: int, bound: str) -> bytes:
         async with self._session.get(url, headers=self._headers) as response:
             if response.status != 200:
                 raise ScrapeFailedError("http_status", f"HTTP {response.status} {response.reason or ''}".strip())
             encoding = response.headers.get("Content-Encoding", "")
             try:
-                return await gather(response.content.iter_any(), encoding, self._max_bytes)
+                return await gather(response.content.iter_any(), encoding, max_bytes, bound)
             except ScrapeFailedError:
                 response.close()
                 raise
 
 
-async def gather(parts: AsyncIterator[bytes], encoding: str, max_bytes: int) -> bytes:
+def snapshot_url(url: str) -> str:
+    """`https://user:secret@gpu-7:9400/metrics?x=1` -> the same with `/snapshot`."""
+    return urljoin(url, "snapshot")
+
+
+async def gather(parts: AsyncIterator[bytes], encoding: str, max_bytes: int, bound: str = "MAX_SCRAPE_BYTES") -> bytes:
     """The parts of an answer as one body of at most `max_bytes`, decompressed. Raises ScrapeFailedError."""
     body = io.BytesIO()  # gives its memory away as bytes in the end: the body is never there twice
     async for piece in _plain(parts, encoding.strip().lower()):
         if body.tell() + len(piece) > max_bytes:
-            raise ScrapeFailedError("too_large", f"more than MAX_SCRAPE_BYTES={max_bytes} after decompression")
+            raise ScrapeFailedError("too_large", f"more than {bound}={max_bytes} after decompression")
         body.write(piece)
     return body.getvalue()
 

@@ -10,12 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from services.collector import state
-from services.collector.deliver import PACE, Deliverer
+from services.collector.deliver import PACE, Bus, Deliverer
 from services.collector.file_sd import TargetFiles
 from services.collector.host_status import StatusFile, is_local
 from services.collector.metrics import CollectorMetrics
 from services.collector.pool import Pool
-from services.collector.publish import Publisher
 from services.collector.reader import TargetReader
 from services.collector.scrape import Scraper
 from services.collector.spool import Spool
@@ -67,7 +66,7 @@ class DeliveryThread:
             self._on_failure()
 
     def stop(self, patience: float) -> None:
-        """Give Kafka `patience` seconds for what is on its way; the rest is spooled. Blocks."""
+        """Give the bus `patience` seconds for what is on its way; the rest is spooled. Blocks."""
         self._patience = patience
         self._stopping.set()
         self._thread.join()
@@ -76,9 +75,7 @@ class DeliveryThread:
 class Service:
     """Make it inside a running event loop."""
 
-    def __init__(
-        self, settings: Settings, static: list[Target], files: TargetFiles, spool: Spool, publisher: Publisher
-    ) -> None:
+    def __init__(self, settings: Settings, static: list[Target], files: TargetFiles, spool: Spool, bus: Bus) -> None:
         self._settings = settings
         self._static = static
         self._files = files
@@ -91,7 +88,7 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._loop.set_default_executor(ThreadPoolExecutor(RESOLVERS, thread_name_prefix="resolve"))
         self._heartbeat = Heartbeat(LOOP_LIMIT)
-        self._deliverer = Deliverer(publisher, spool)
+        self._deliverer = Deliverer(bus, spool)
         self._thread = DeliveryThread(self._deliverer, self._stop_from_thread)
         self._shared = self._share()
         self._pool = Pool(self._make_worker, state.take(settings.spool_dir))
@@ -99,7 +96,7 @@ class Service:
             pool=self._pool,
             shared=self._shared,
             deliverer=self._deliverer,
-            publisher=publisher,
+            bus=bus,
             spool=spool,
             files=files,
         )
@@ -113,6 +110,7 @@ class Service:
             topic=settings.kafka_topic,
             topic_events=settings.kafka_topic_events,
             fetch=self._scraper.fetch,
+            fetch_snapshot=self._scraper.fetch_snapshot,
             offer=self._deliverer.offer,
             status=self._status_of,
             executor=self._executor,
@@ -184,7 +182,7 @@ class Service:
         return choose([*self._static, *self._files.targets()], labels, settings.shard_index, settings.shard_count)
 
     async def _shut_down(self) -> None:
-        """Stop scraping; let Kafka have what is on its way; spool the rest; remember the targets."""
+        """Stop scraping; let the bus have what is on its way; spool the rest; remember the targets."""
         log.info("stopping")
         try:
             known = await self._pool.stop()

@@ -23,6 +23,8 @@ ASIDE: Final = ".corrupt"
 _LOCK: Final = "lock"
 _POSITION: Final = "position.json"
 REJECTED: Final = "rejected.jsonl"
+BESIDE: Final = tuple(f"sample-{number}" for number in range(1, 10))
+"""Spools below SPOOL_DIR, for commands beside the collector that owns it, and beside each other (`gpumon sample`)."""
 
 
 class SpoolError(Exception):
@@ -71,6 +73,11 @@ class Position:
     segment: str
     identity: str
     offset: int
+
+
+def all_spools(directory: Path) -> list[Path]:
+    """SPOOL_DIR, and the spools below it that there are."""
+    return [directory, *(path for name in BESIDE if (path := directory / name).is_dir())]
 
 
 def look(directory: Path) -> tuple[list[Segment], int]:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from services.collector.lines import number_text
+from services.collector.own import TAKEN
 from services.contract.catalogue import BY_DCGM_NAME, Kind, Metric
 from services.contract.sentinels import SENTINELS, SMALLEST_SENTINEL, Missing
 
@@ -58,8 +59,10 @@ class Sort(Enum):
     """DCGM's, but not in the catalogue: kept as it is."""
     IGNORED = auto()
     """Understood and not kept: OpenMetrics' `_created`."""
+    OWN = auto()
+    """Of our own exporter, and taken: see `own.py`."""
     FOREIGN = auto()
-    """Not about a GPU: `process_*`, `go_*`, ..."""
+    """Not about a GPU, or not kept: `process_*`, `go_*`, `gpumon_process_*`, ..."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,6 +99,8 @@ def topic(name: str) -> Topic:
         return Topic(name, Sort.METRIC, metric, metric.column, metric.kind is Kind.PROPERTY, decode, wide)
     if BY_DCGM_NAME.get(name.removesuffix("_created")) is not None:
         sort = Sort.IGNORED
+    elif name in TAKEN:
+        sort = Sort.OWN
     else:
         sort = Sort.UNKNOWN if name[:5].upper() == "DCGM_" else Sort.FOREIGN
     return Topic(name, sort, None, "", False, _decode_floats, False)

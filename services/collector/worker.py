@@ -7,7 +7,7 @@ import datetime as dt
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
@@ -16,8 +16,9 @@ from services.collector.batch import Batch, Message, encode_scrape
 from services.collector.reader import Reading, ScrapeRefused
 from services.collector.schedule import Schedule, sample_time
 from services.collector.scrape import ScrapeFailedError
+from services.collector.snapshots import Snapshots
 from services.collector.targets import Target
-from services.contract.event import SCHEMA_VERSION, GpuEvent, Status
+from services.contract.event import SCHEMA_VERSION, Event, GpuEvent, Happening, Status
 
 log = logging.getLogger("collector.target")
 
@@ -63,6 +64,7 @@ class Shared:
     topic: str
     topic_events: str
     fetch: Callable[[Target], Awaitable[bytes]]
+    fetch_snapshot: Callable[[Target], Awaitable[bytes]]
     offer: Callable[[Batch], bool]
     status: Callable[[Target], Status | None]
     executor: Executor
@@ -73,6 +75,8 @@ class Shared:
     non_gpu: int = 0
     on_plan: int = 0
     """Scrapes that carry their planned time."""
+    snapshots: Counter[str] = field(default_factory=Counter)
+    """Documents `published`, and failures by reason."""
 
 
 @dataclass(slots=True)
@@ -102,8 +106,22 @@ class Worker:
         self._reader = reader
         self._shared = shared
         self._schedule = Schedule(target.source, shared.interval)
+        self._snapshots = Snapshots(
+            target,
+            fetch=shared.fetch_snapshot,
+            offer=shared.offer,
+            topic=shared.topic_events,
+            executor=shared.executor,
+            counts=shared.snapshots,
+        )
 
     async def run(self) -> None:
+        try:
+            await self._run()
+        finally:
+            await self._snapshots.close()
+
+    async def _run(self) -> None:
         clock = self._shared.clock
         while True:
             tick = self._schedule.next(clock.now())
@@ -150,24 +168,22 @@ class Worker:
     def _read(self, body: bytes, moment: int, status: Status | None) -> tuple[Reading, list[Message]] | ScrapeRefused:
         """Body -> encoded messages. Runs in any thread; of one target, in one at a time."""
         begin = time.monotonic()
-        shared = self._shared
         try:
             reading = self._reader.read(body, _utc(moment), status)
         except ScrapeRefused as refused:
             return refused
-        messages = encode_scrape(
-            reading.events, reading.happenings, shared.topic, shared.topic_events, self.target.source
-        )
+        messages = self._encoded(reading.events, reading.happenings)
         self.seen.read_seconds = time.monotonic() - begin
         return reading, messages
 
     def _hand_over(self, outcome: tuple[Reading, list[Message]] | ScrapeRefused, moment: int) -> None:
         if isinstance(outcome, ScrapeRefused):
             self._refused(outcome.reason, str(outcome), moment)
+            self._offer(self._encoded((), outcome.happenings))
             return
         reading, messages = outcome
         if self.seen.up is False:
-            messages.append(self._message("target_up", moment, None))
+            messages.append(self._message(Happening.TARGET_UP, moment, None))
             log.info("target is up", extra={"target": self.target.source})
         self.seen.up = True
         self.seen.samples = reading.samples
@@ -175,6 +191,7 @@ class Worker:
         self._shared.samples += reading.samples
         self._shared.non_gpu += reading.non_gpu
         self._offer(messages)
+        self._snapshots.follow(reading.snapshot, lambda: {e.gpu.uuid: e.gpu.hostname for e in reading.events})
 
     def _refused(self, reason: str, detail: str, moment: int) -> None:
         """Count each; log and report to the bus once per change of state."""
@@ -182,7 +199,7 @@ class Worker:
         self.seen.samples = 0
         if self.seen.up is not False:
             log.warning("target is down", extra={"target": self.target.source, "reason": reason, "detail": detail})
-            self._offer([self._message("target_down", moment, {"reason": reason, "detail": detail})])
+            self._offer([self._message(Happening.TARGET_DOWN, moment, {"reason": reason, "detail": detail})])
         self.seen.up = False
 
     def _offer(self, messages: list[Message]) -> None:
@@ -190,27 +207,33 @@ class Worker:
         if messages and not self._shared.offer(Batch(self.target.source, messages)):
             self._shared.refused["backlog"] += 1
 
-    def _message(self, kind: str, moment: int, detail: dict[str, Any] | None) -> Message:
+    def _message(self, kind: Happening, moment: int, detail: dict[str, Any] | None) -> Message:
         event = GpuEvent(
             schema_version=SCHEMA_VERSION,
             time=_utc(moment),
-            kind=kind,
+            kind=kind.value,
             detail=detail,
+            status=self._shared.status(self.target),
             source=self.target.source,
         )
+        return self._encoded((), (event,))[0]
+
+    def _encoded(self, events: Iterable[Event], happenings: Iterable[GpuEvent]) -> list[Message]:
         shared = self._shared
-        return encode_scrape((), (event,), shared.topic, shared.topic_events, self.target.source)[0]
+        return encode_scrape(events, happenings, shared.topic, shared.topic_events, self.target.source)
 
     # Memory over a restart -----------------------------------------------------------------------------------------
 
     def checkpoint(self) -> dict[str, Any]:
-        return {"up": self.seen.up, "reader": self._reader.checkpoint()}
+        reader, snapshots = self._reader.checkpoint(), self._snapshots.checkpoint()
+        return {"up": self.seen.up, "reader": reader, "snapshots": snapshots}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Whatever was saved; a state this version cannot read is dropped with a line in the log."""
         try:
             up = state["up"]
             self._reader.restore(state["reader"])
+            self._snapshots.restore(state.get("snapshots", {}))
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             log.warning("saved state not usable", extra={"target": self.target.source, "reason": str(error)})
             return

@@ -1,7 +1,8 @@
 """The event: one JSON document per GPU (or MIG instance) per scrape, on topic `gpu-metrics-raw`.
 
 Key = GPU UUID, so all samples of a GPU stay in one partition and in order. Headers: `schema_version`, `source`.
-The same contract as JSON Schema: `schema/event.schema.json` (generated, a test compares).
+The same contract as JSON Schema: `schema/event.schema.json`, and of `gpu-events` `schema/gpu-event.schema.json`
+(generated, a test compares).
 
 A metric that is in neither `metrics` nor `gpu.missing` was not exposed by the exporter.
 """
@@ -9,6 +10,7 @@ A metric that is in neither `metrics` nor `gpu.missing` was not exposed by the e
 from __future__ import annotations
 
 import datetime as dt
+from enum import StrEnum
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -106,6 +108,8 @@ class Extra(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True):
     metrics: dict[str, float | str] | None = None
     """Series name with the labels that make it different -> value (text where JSON has no such number)."""
     labels: dict[str, str] | None = None
+    fields: dict[str, Any] | None = None
+    """Path -> value of fields that only a newer version knows. Put there by the sink that did not know them."""
 
 
 CounterValue = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
@@ -130,13 +134,39 @@ class Event(msgspec.Struct, omit_defaults=True, kw_only=True):
     """The scrape target."""
 
 
+class Happening(StrEnum):
+    """The kinds of a `GpuEvent`, and what its `detail` holds. A reader takes kinds it does not know as they are."""
+
+    XID = "xid"
+    """A driver error; `code` is the XID. `meaning`, `severity`, `immediate`, `investigatory` (NVIDIA's names of what to
+    do) and `immediate_action`, `investigatory_action` (in words). From `gpumon exporter` also `count` (occurrences
+    since the last event), `pid`, `process`, `origin`; `time` is when it occurred last. From others `previous` (the XID
+    before), `err_code`, `err_msg`; `time` is that of the scrape."""
+    GPU_LOST = "gpu_lost"
+    """A GPU is gone: `last_seen`, and `reason` where the exporter tells it. Lost before it was ever seen: `reason`,
+    `pci_bus_id`, `index`, `model`, as far as told, and no UUID where the driver could not tell it."""
+    GPU_RETURNED = "gpu_returned"
+    """It is back: `lost_at`."""
+    COUNTER_RESET = "counter_reset"
+    """Counters have started again: column -> `from`, `to`."""
+    STATUS = "status"
+    """The operator said what the host is doing now: `tag`, `memo`."""
+    TARGET_DOWN = "target_down"
+    """A scrape was refused, the first in a row: `reason`, `detail`."""
+    TARGET_UP = "target_up"
+    """Scrapes succeed again."""
+    SNAPSHOT = "snapshot"
+    """A whole document about the GPU: `document` (`nvidia-smi`), `hash`, `content`. Kept in `gpu_snapshots`, not in
+    `gpu_events`; `time` is when the document was made."""
+
+
 class GpuEvent(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True):
     """Something that happened to a GPU or a target, on topic `gpu-events`: rare, kept for good."""
 
     schema_version: int
     time: Utc
-    kind: str
-    """`xid`, `status`, `gpu_lost`, `gpu_returned`, `target_down`, `target_up`, `counter_reset`."""
+    kind: Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+    """See `Happening`."""
     hostname: ShortText | None = None
     gpu_uuid: ShortText | None = None
     """None for events of a whole target."""
@@ -144,6 +174,8 @@ class GpuEvent(msgspec.Struct, omit_defaults=True, frozen=True, kw_only=True):
     code: Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)] = 0
     """The XID, else 0."""
     detail: dict[str, Any] | None = None
+    status: Status | None = None
+    """What the operator said the host was doing when it was noticed."""
     source: ShortText | None = None
 
 

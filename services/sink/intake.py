@@ -66,32 +66,38 @@ class Intake:
         if not self._membership.admit(message):
             return
         if message.topic() == self._raw_topic:
-            self._take_sample(message, batch)
+            take_sample(self._mapper, message, batch)
         else:
-            self._take_event(message, batch)
+            take_event(self._mapper, message, batch)
 
     def take_deferred(self, batch: Batch) -> None:
         """Messages whose GPU had to be registered first."""
         deferred, batch.deferred = batch.deferred, []
         for message in deferred:
-            self._take_sample(message, batch)
+            take_sample(self._mapper, message, batch)
 
-    def _take_sample(self, message: Message, batch: Batch) -> None:
-        try:
-            row = self._mapper.row(message.key(), message.value())
-        except Invalid as verdict:
-            batch.refused.append(Refused(message, verdict))
-            return
-        if row is None:
-            batch.deferred.append(message)
-        else:
-            batch.rows.append(row)
-            batch.sources.append(message)
 
-    def _take_event(self, message: Message, batch: Batch) -> None:
-        try:
-            batch.events.append(happenings.decode(message.value()))
-        except Invalid as verdict:
-            batch.refused.append(Refused(message, verdict))
-        else:
-            batch.event_sources.append(message)
+def take_sample(mapper: RowMapper, message: Message, batch: Batch) -> None:
+    """A message of the raw topic into `batch`: a row, deferred until its GPU is registered, or refused."""
+    try:
+        row = mapper.row(message.key(), message.value())
+    except Invalid as verdict:
+        batch.refused.append(Refused(message, verdict))
+        return
+    if row is None:
+        batch.deferred.append(message)
+    else:
+        batch.rows.append(row)
+        batch.sources.append(message)
+
+
+def take_event(mapper: RowMapper, message: Message, batch: Batch) -> None:
+    """A message of the topic of GPU events into `batch`."""
+    try:
+        event = happenings.decode(message.value())
+        mapper.check_event(event)
+    except Invalid as verdict:
+        batch.refused.append(Refused(message, verdict))
+    else:
+        batch.events.append(event)
+        batch.event_sources.append(message)

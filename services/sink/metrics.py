@@ -80,7 +80,7 @@ class SinkMetrics:
         self.messages = counter("messages_total", "Messages read from Kafka.")
         self.rows_inserted = counter("rows_inserted_total", "Rows written to gpu_metrics.")
         self.rows_duplicate = counter("rows_duplicate_total", "Rows that were in gpu_metrics already.")
-        self.gpu_events = counter("gpu_events_inserted_total", "Rows written to gpu_events.")
+        self.gpu_events = counter("gpu_events_inserted_total", "Rows written to gpu_events and gpu_snapshots.")
         self.dead_letters = counter("dead_letters_total", "Messages sent to the dead letters.", "reason")
         self.batches = counter("batches_total", "Batches committed, by the way they took.", "path")
         self.retries = counter("retries_total", "Attempts that failed and were repeated.", "sqlstate")

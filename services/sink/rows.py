@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from services.contract.event import SCHEMA_VERSION
+from services.contract.event import SCHEMA_VERSION, GpuEvent, Happening
 from services.sink.decode import (
     ABSENT,
     DECODER_ERRORS,
@@ -19,7 +19,7 @@ from services.sink.decode import (
     parse_time,
 )
 from services.sink.inventory import Inventory
-from services.sink.pgtime import Micros, from_unix
+from services.sink.pgtime import Micros, from_datetime, from_unix
 from services.sink.validate import Invalid, Reason, TimeLimits, check_version, refuse_time
 
 Row = tuple[Any, ...]
@@ -51,6 +51,13 @@ class RowMapper:
     def set_now(self, unix_seconds: float) -> None:
         """Move the window of accepted times. Called once per poll, not per event."""
         self._oldest, self._newest = self._limits.window(from_unix(unix_seconds))
+
+    def check_event(self, event: GpuEvent) -> None:
+        """Raises Invalid for a GPU event outside the window. A document may be old: it is the newest there is."""
+        time = from_datetime(event.time)
+        oldest = time if event.kind == Happening.SNAPSHOT else self._oldest
+        if not oldest <= time <= self._newest:
+            raise refuse_time(time, (oldest, self._newest))
 
     def row(self, key: bytes | None, value: bytes | None) -> Row | None:
         """The row; None when the GPU's identity is new and is now waiting in the inventory. Raises Invalid."""

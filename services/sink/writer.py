@@ -16,15 +16,14 @@ from typing import Final, TypeVar
 import psycopg
 
 from services.ops.clock import Clock
-from services.sink import happenings, ladder, offsets
+from services.sink import offsets
 from services.sink.backoff import Backoff
-from services.sink.batch import Refused, Sealed, newest
+from services.sink.batch import Sealed
 from services.sink.dead_letters import DeadLetters, LettersNotAcknowledgedError, letter
-from services.sink.ladder import GpuMetricsTable, Observe, Outcome, Rung
-from services.sink.latest import Latest
+from services.sink.ladder import Observe, Outcome, Rung
 from services.sink.metrics import SinkMetrics
 from services.sink.sqlstate import Kind, classify, label
-from services.sink.validate import Invalid, Reason
+from services.sink.tables import Tables
 
 log = logging.getLogger("sink")
 
@@ -83,7 +82,7 @@ class Writer:
         self._clock = clock
         self._stop = stop
         self._observe = observe
-        self._latest = Latest()
+        self._tables = Tables(observe)
         self._reading_again = False
         self._executor = ThreadPoolExecutor(1, "writer")
         self.connections = 0
@@ -169,53 +168,26 @@ class Writer:
         return outcome
 
     def _transaction(self, connection: psycopg.Connection, sealed: Sealed, rung: Rung) -> Outcome:
-        table = GpuMetricsTable(connection)
         started = self._clock.monotonic()
         with connection.transaction():
             offsets.advance(connection, self._group, sealed.spans)
-            outcome = ladder.insert(table, rung, sealed.rows, sealed.copy, self._observe)
-            bad_events = self._insert_events(connection, table, sealed, rung)
-            refused = sealed.batch.refused + _refused_rows(sealed, outcome) + bad_events
-            latest = _latest_written(sealed, outcome)
-            write_latest = self._latest.due(started, latest)
-            if write_latest:
-                self._latest.write(connection, latest)
-            if refused:
+            written = self._tables.put(connection, sealed, rung, started)
+            if written.refused:
                 now = self._clock.time()
-                self._letters.publish([letter(item, now) for item in refused], sealed.letters_acknowledged)
+                self._letters.publish([letter(item, now) for item in written.refused], sealed.letters_acknowledged)
             copied = self._clock.monotonic()
             self._observe("before_commit")
         committed = self._clock.monotonic()
-        self._latest.committed(latest, committed if write_latest else None)
+        self._tables.committed(written, committed)
         self._metrics.copy_seconds.observe(copied - started)
         self._metrics.commit_seconds.observe(committed - copied)
-        for item in refused:
+        self._metrics.gpu_events.inc(written.gpu_events)
+        for item in written.refused:
             self._metrics.dead_letters.labels(item.verdict.reason).inc()
-        return outcome
-
-    def _insert_events(
-        self, connection: psycopg.Connection, table: GpuMetricsTable, sealed: Sealed, rung: Rung
-    ) -> list[Refused]:
-        """GPU events of the batch; on the last rung the bad ones are found and returned."""
-        batch = sealed.batch
-        if not batch.events:
-            return []
-        if rung is not Rung.BISECTED:
-            self._metrics.gpu_events.inc(happenings.insert(connection, batch.events))
-            return []
-        results = ladder.isolate(
-            table, batch.events, lambda part: happenings.insert(connection, list(part)), self._observe
-        )
-        bad = [(position, error) for position, error in results if isinstance(error, psycopg.Error)]
-        return [Refused(batch.event_sources[position], _verdict(error)) for position, error in bad]
+        return written.outcome
 
     def _look_after(self, connection: psycopg.Connection) -> None:
-        if not self._latest.pending:
-            connection.execute("SELECT 1")
-            return
-        with connection.transaction():
-            self._latest.write(connection, {})
-        self._latest.committed({}, self._clock.monotonic())
+        self._tables.look_after(connection, self._clock.monotonic())
 
     def _report(self, sealed: Sealed, outcome: Outcome) -> None:
         metrics = self._metrics
@@ -237,20 +209,3 @@ def climb(rung: Rung, error: psycopg.Error) -> Rung:
     if kind is Kind.DATA and rung is not Rung.BISECTED:
         return Rung.BISECTED
     raise error
-
-
-def _refused_rows(sealed: Sealed, outcome: Outcome) -> list[Refused]:
-    return [Refused(sealed.batch.sources[position], _verdict(error)) for position, error in outcome.bad]
-
-
-def _verdict(error: psycopg.Error) -> Invalid:
-    text = str(error).strip().partition("\n")[0]
-    return Invalid(Reason.DATABASE, text, cause=type(error).__name__, sqlstate=error.sqlstate or "")
-
-
-def _latest_written(sealed: Sealed, outcome: Outcome) -> dict[int, int]:
-    """gpu_id -> newest time of the rows that are in the table now."""
-    if not outcome.bad:
-        return sealed.latest
-    bad = {position for position, _ in outcome.bad}
-    return newest([row for position, row in enumerate(sealed.rows) if position not in bad])

@@ -52,6 +52,7 @@ def test_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     ("variables", "words"),
     [
         ({"BATCH_SIZE": "abc"}, ["BATCH_SIZE", "abc", "integer"]),
+        ({"RACK": "r\udcff"}, ["RACK='r\\udcff'", "UTF-8"]),
         ({"BATCH_TIMEOUT": "0"}, ["BATCH_TIMEOUT", "greater than 0"]),
         ({"SHARD_INDEX": "2", "SHARD_COUNT": "2"}, ["SHARD_INDEX=2", "SHARD_COUNT=2", "smaller"]),
         ({"SCRAPE_TIMEOUT": "20"}, ["SCRAPE_TIMEOUT=20", "COLLECTION_INTERVAL=10"]),

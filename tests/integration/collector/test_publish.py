@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -18,7 +19,7 @@ from tests.support.processes import wait_until
 from tests.unit.collector.fakes import batch, values
 
 
-def publisher(bootstrap: str, **settings: float) -> Publisher:
+def publisher(bootstrap: str, **settings: Any) -> Publisher:
     return Publisher(collector_config(load(kafka_bootstrap=bootstrap, kafka_linger_ms=5, **settings)))
 
 

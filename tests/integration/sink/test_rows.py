@@ -143,6 +143,40 @@ def test_events_of_gpus_are_stored_once(bench: Bench) -> None:
     assert sink.value("dead_letters_total", reason="database") == 1
 
 
+def test_documents_and_events_with_a_status_go_where_they_belong(bench: Bench) -> None:
+    """Good and bad ones mixed, so that the good ones are found by halving; twice, because Kafka repeats."""
+    detail = {"document": "nvidia-smi", "hash": "a1", "content": {"format": "nvidia-smi-xml", "xml": "<gpu/>"}}
+    document = {"schema_version": 1, "time": bench.time(1), "kind": "snapshot", "gpu_uuid": bench.gpu, "detail": detail}
+    document |= {"hostname": "node-1", "source": "s"}
+    xid = {"schema_version": 1, "time": bench.time(2), "kind": "xid", "gpu_uuid": bench.gpu, "code": 79, "source": "s"}
+    told = {**xid, "code": 48, "status": {"tag": "bench", "memo": "run 4"}}
+    later = {**document, "time": bench.time(3)}
+    old = {**document, "time": "2020-01-01T00:00:00Z"}
+    stranger = {**document, "gpu_uuid": f"{bench.gpu}-2"}
+    nul = {**document, "time": bench.time(4), "detail": {**detail, "content": {"xml": "a\0b"}}}
+    bad = [nul, {**document, "detail": {}}, {**xid, "time": "2020-01-01T00:00:00Z"}]
+    bench.send(bench.sample(0))
+    with bench.sink() as sink:
+        bench.wait_for_rows(1)
+        bench.send(document, xid, *bad, told, later, old, stranger, topic=bench.settings.kafka_topic_events)
+        bench.wait_for_offsets(10)
+        bench.send(document, told, topic=bench.settings.kafka_topic_events)
+        bench.wait_for_offsets(12)
+    query = (
+        "SELECT array_agg(ARRAY[code::text, status_tag, status_memo] ORDER BY code) FROM gpu_events WHERE gpu_uuid = %s"
+    )
+    assert bench.one(query, [bench.gpu]) == [["48", "bench", "run 4"], ["79", None, None]]
+    query = (
+        "SELECT array_agg(ARRAY[s.kind, s.hash, s.content ->> 'xml', (s.gpu_id = g.gpu_id)::text] ORDER BY s.time) "
+        "FROM gpu_snapshots s JOIN gpus g USING (gpu_uuid) WHERE gpu_uuid = %s"
+    )
+    assert bench.one(query, [bench.gpu]) == [["nvidia-smi", "a1", "<gpu/>", "true"]] * 3, "also the old one: the newest"
+    query = "SELECT count(*) FROM gpu_snapshots WHERE gpu_uuid = %s AND gpu_id IS NULL"
+    assert bench.one(query, [f"{bench.gpu}-2"]) == 1, "not in the inventory yet"
+    assert sorted(item.reason for item in letters(bench).letters.values()) == ["database", "schema", "too_old"]
+    assert sink.value("gpu_events_inserted_total") == 6
+
+
 def test_a_moved_gpu_keeps_its_id_and_has_a_history(bench: Bench) -> None:
     moved = {**bench.sample(1), "gpu": {"uuid": bench.gpu, "hostname": "node-2"}}
     bench.send(bench.sample(0), moved, bench.sample(2))

@@ -29,8 +29,10 @@ SELECT pg_get_indexdef(i.indexrelid) AS text FROM pg_index i
 WHERE i.indrelid = %s::regclass AND NOT EXISTS (SELECT FROM pg_constraint c WHERE c.conindid = i.indexrelid)
 """
 _FUNCTIONS = """
-SELECT p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ') -> ' || CASE
-    WHEN pg_get_function_result(p.oid) LIKE 'TABLE%' THEN 'TABLE' ELSE pg_get_function_result(p.oid) END AS text
+SELECT p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' || CASE
+    WHEN pg_get_function_result(p.oid) IS NULL THEN ' (procedure)'
+    WHEN pg_get_function_result(p.oid) LIKE 'TABLE%' THEN ' -> TABLE'
+    ELSE ' -> ' || pg_get_function_result(p.oid) END AS text
 FROM pg_proc p
 WHERE p.pronamespace IN ('public'::regnamespace, 'telemetry'::regnamespace)
     AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e')
@@ -44,9 +46,9 @@ LEFT JOIN timescaledb_information.hypertable_compression_settings s
     ON s.hypertable = format('%I.%I', d.hypertable_schema, d.hypertable_name)::regclass
 """
 _POLICIES = """
-SELECT proc_name || ' on ' || hypertable_name || ' every ' || schedule_interval || ': ' || (
+SELECT proc_name || coalesce(' on ' || hypertable_name, '') || ' every ' || schedule_interval || coalesce(': ' || (
     SELECT string_agg(key || ' ' || value, ', ' ORDER BY key) FROM jsonb_each_text(config)
-    WHERE key NOT LIKE '%hypertable_id') AS text
+    WHERE key NOT LIKE '%hypertable_id'), '') AS text
 FROM timescaledb_information.jobs WHERE job_id >= 1000
 """
 

@@ -30,7 +30,7 @@ def filled(connection: Connection) -> Connection:
         connection.execute(f"CALL refresh_continuous_aggregate('gpu_metrics_{level}', NULL, NULL)".encode())
     connection.execute("SELECT refresh_gpu_latest()")
     connection.execute("INSERT INTO gpu_events (time, kind, gpu_id) VALUES (now(), 'xid', %s)", (gpu,))
-    connection.execute("INSERT INTO gpu_snapshots VALUES ('h', NULL, 'nvidia-smi', now(), 'x', '{}')")
+    connection.execute("INSERT INTO gpu_snapshots VALUES ('h', NULL, 'nvidia-smi', now(), 'x', '{}', 'GPU-1')")
     for table, state in (("gpu_health_scores", "unknown"), ("gpu_failure_predictions", "unknown")):
         connection.execute(
             f"INSERT INTO {table} (time, gpu_id, state, model_version) VALUES (now(), %s, %s, '1')".encode(),

@@ -65,6 +65,8 @@ class _Message:
 class FakeBus:
     """Kafka as the policy sees it: `mode` up, down (nothing is answered until abandoned), full; `reject` by value."""
 
+    name = "Kafka"
+
     def __init__(self) -> None:
         self.mode = "up"
         self.arrived: list[bytes] = []

@@ -195,7 +195,7 @@ def test_a_bad_file_keeps_the_last_good_list(
 
 @pytest.mark.parametrize("entry", ["http://[::1:9400", "[::1:9400", "\udcff:9400"])
 def test_a_bad_entry_ends_with_one_line_and_code_2(entry: str, capsys: pytest.CaptureFixture[str]) -> None:
-    args = argparse.Namespace(targets=entry, targets_files=None, interval=None, spool_dir=None)
+    args = argparse.Namespace(targets=entry, targets_files=None, interval=None, spool_dir=None, to=None)
     assert run.run(args, Settings()) == 2
     told = capsys.readouterr().err
     assert "TARGETS" in told

@@ -158,7 +158,13 @@ def test_xid(target: Target) -> None:
     assert target.happenings(scrape(("XID_ERRORS", 43))) == []
     (event,) = target.happenings(scrape(("XID_ERRORS", 79, 0, told)))
     assert (event.kind, event.code, event.gpu_uuid) == ("xid", 79, "GPU-0")
-    assert event.detail == {"previous": 43, "err_code": "79", "err_msg": "GPU has fallen off the bus"}
+    told_by_the_exporter = {"previous": 43, "err_code": "79", "err_msg": "GPU has fallen off the bus"}
+    assert event.detail is not None
+    assert event.detail.items() >= told_by_the_exporter.items()
+    assert (event.detail["severity"], event.detail["immediate"]) == ("critical", "RESTART_BM")
+    assert event.detail.keys() - told_by_the_exporter.keys() == {
+        "meaning", "severity", "immediate", "immediate_action", "investigatory", "investigatory_action",
+    }  # fmt: skip
     assert target.happenings(scrape(("XID_ERRORS", 0))) == []
     assert [e.code for e in target.happenings(scrape(("XID_ERRORS", 79)))] == [79]
 
@@ -217,6 +223,7 @@ def test_status_change_is_one_event_a_host(target: Target) -> None:
     events = target.happenings(body, bench)
     assert [(e.kind, e.hostname, e.gpu_uuid) for e in events] == [("status", "n1", None), ("status", "n2", None)]
     assert events[0].detail == {"tag": "bench", "memo": "run 4"}
+    assert events[0].status == bench
     assert target.happenings(body, bench) == []
     assert [e.detail for e in target.happenings(body)][:1] == [{"tag": None, "memo": None}]
 

@@ -54,18 +54,23 @@ class FakeReader:
         self.threads: set[int] = set()
         self.restored: Mapping[str, Any] | None = None
         self.gate: threading.Event | None = None
+        self.snapshot: float | None = None
 
     def read(self, body: bytes, time: dt.datetime, status: Status | None = None) -> Reading:
         self.threads.add(threading.get_ident())
         if self.gate is not None:
             self.gate.wait(5)
+        if body == b"stale":
+            refused = ScrapeRefused("stale", "too old")
+            refused.happenings = (GpuEvent(schema_version=1, time=time, kind="xid", gpu_uuid="GPU-1", code=119),)
+            raise refused
         if body == b"garbage":
             raise ScrapeRefused("not_an_exposition", "line 1")
         self.bodies.append(body)
         self.times.append(time)
         self.statuses.append(status)
         event = Event(schema_version=1, time=time, gpu=Gpu(uuid="GPU-1", hostname="h"), metrics=Metrics())
-        return Reading([event], [], 7, 2)
+        return Reading([event], [], 7, 2, self.snapshot)
 
     def checkpoint(self) -> dict[str, Any]:
         return {"bodies": len(self.bodies)}
@@ -80,6 +85,7 @@ class Bench:
     def __init__(self, answers: list[bytes | ScrapeFailedError], clock: ManualClock | None = None) -> None:
         self.answers = list(answers)
         self.batches: list[Batch] = []
+        self.snapshots: list[bytes | ScrapeFailedError] = []
         self.reader = FakeReader()
         self.room = True
         self.clock = clock or ManualClock(len(answers))
@@ -89,6 +95,7 @@ class Bench:
             topic="metrics",
             topic_events="events",
             fetch=self.fetch,
+            fetch_snapshot=self.fetch_snapshot,
             offer=self.offer,
             status=lambda _: Status(tag="bench"),
             executor=ThreadPoolExecutor(1),
@@ -98,6 +105,12 @@ class Bench:
 
     async def fetch(self, target: Target) -> bytes:
         answer = self.answers.pop(0)
+        if isinstance(answer, ScrapeFailedError):
+            raise answer
+        return answer
+
+    async def fetch_snapshot(self, target: Target) -> bytes:
+        answer = self.snapshots.pop(0)
         if isinstance(answer, ScrapeFailedError):
             raise answer
         return answer
@@ -300,3 +313,35 @@ def test_a_task_that_breaks_is_noticed() -> None:
         assert isinstance(pool.failure(), IndexError)
 
     asyncio.run(main())
+
+
+def test_documents_are_fetched_beside_the_scrapes_and_remembered() -> None:
+    document = (
+        b'{"hostname": "h", "documents": [{"gpu_uuid": "GPU-1", "time": "2026-01-01T00:00:00Z", "hash": "a", '
+        b'"content": {"xml": "<gpu/>"}}]}'
+    )
+    bench = Bench([b"x", b"y"])
+    bench.reader.snapshot = 1.0
+    bench.snapshots = [ScrapeFailedError("timeout", "slow"), document]
+    bench.run()
+    assert sorted(bench.kinds()) == ["sample", "sample", "snapshot"]
+    assert bench.shared.refused == {}
+    assert bench.shared.snapshots == {"timeout": 1, "published": 1}
+    state = bench.worker.checkpoint()
+    assert state["snapshots"] == {"GPU-1": ["a", "2026-01-01T00:00:00+00:00"]}
+    again = Bench([])
+    again.worker.restore(state)
+    assert again.worker.checkpoint()["snapshots"] == state["snapshots"]
+
+
+def test_what_a_refused_scrape_says_all_the_same() -> None:
+    bench = Bench([b"stale", b"x"])
+    bench.run()
+    assert bench.kinds() == ["target_down", "xid", "sample", "target_up"]
+
+
+def test_events_of_a_target_carry_the_hosts_status() -> None:
+    bench = Bench([b"garbage"])
+    bench.run()
+    ((_, _, value),) = bench.batches[0].messages
+    assert msgspec.json.decode(value, type=GpuEvent).status == Status(tag="bench")

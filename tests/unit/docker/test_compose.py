@@ -146,7 +146,7 @@ def test_every_role_sees_every_setting() -> None:
         "pgpassword", "timescale_dsn",  # secrets: only where needed
         "kafka_group_instance_id",      # two replicas must not share it
         "kafka_replication_factor",     # one broker
-        "status_file", "data_dir",      # not for containers
+        "status_file", "data_dir", "log_dir", "gpu_burn",  # not for containers
     }  # fmt: skip
     expected = {name.upper() for name in set(Settings.model_fields) - left_out}
     for name, service in OURS.items():
