@@ -1,0 +1,1 @@
+"""Templates of the systemd user units: `gpumon install-units` fills them in (services.host.install_units)."""
