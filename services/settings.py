@@ -183,6 +183,16 @@ class Settings(BaseSettings):
     """The program of wilicc's gpu-burn."""
     ollama_url: str = "http://127.0.0.1:11434"
 
+    # Grafana
+    grafana_url: str = "http://localhost:3000"
+    """Of `gpumon grafana`; with the sub-path where Grafana has one."""
+    grafana_token: SecretStr | None = None
+    """Of a service account; used before user and password."""
+    grafana_user: str | None = None
+    grafana_password: SecretStr | None = None
+    grafana_ds_password: SecretStr | None = None
+    """Of the database login that `gpumon grafana import --create-datasource` gives to Grafana."""
+
     # Andon: thresholds of the terminal view and the training callback
     andon_thermal: Annotated[float, Field(gt=0, le=150)] = 80
     """C. From the Andon document; data-centre boards slow down at 85 to 95."""
@@ -305,7 +315,7 @@ def _explain(error: ValidationError) -> str:
     for item in error.errors():
         name = str(item["loc"][0]).upper() if item["loc"] else ""
         message = item["msg"].removeprefix("Value error, ")
-        shown = "***" if "PASSWORD" in name or "DSN" in name else repr(item.get("input"))
+        shown = "***" if any(word in name for word in ("PASSWORD", "DSN", "TOKEN")) else repr(item.get("input"))
         lines.append(f"{name}={shown}: {message}" if name else message)
     return "\n".join(lines)
 

@@ -85,14 +85,14 @@ def _sentence(error: SourceError) -> str:
 
 
 def _nvml(processes: bool, hooks: Hooks) -> Source:
-    from services.exporter.nvml_source import NvmlSource  # noqa: PLC0415
+    from services.exporter.nvml.source import NvmlSource  # noqa: PLC0415
 
     with hooks.nvml_released():
         return NvmlSource(processes, released=hooks.nvml_released)
 
 
 def _smi(settings: Settings, processes: bool, hooks: Hooks) -> Source:
-    from services.exporter.smi_source import SmiSource  # noqa: PLC0415
+    from services.exporter.smi.source import SmiSource  # noqa: PLC0415
 
     return SmiSource(settings.nvidia_smi, settings.nvidia_smi_timeout, processes, on_document=hooks.on_document)
 

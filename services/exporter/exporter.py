@@ -17,7 +17,7 @@ from services.exporter.render import Renderer
 from services.exporter.sampler import Sampler, Status
 from services.exporter.surroundings import Surroundings
 from services.exporter.windows import Windows
-from services.exporter.xid_series import XidSeries
+from services.exporter.xid.series import XidSeries
 
 log = logging.getLogger("exporter")
 

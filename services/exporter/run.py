@@ -69,7 +69,7 @@ def _print(exporter: Exporter) -> int:
 def _guard(settings: Settings) -> _Guard:
     if settings.web_config_file is None:
         return _Guard()
-    from services.exporter import web_config  # noqa: PLC0415  # bcrypt and YAML, where they are used
+    from services.exporter.web import config as web_config  # noqa: PLC0415  # bcrypt and YAML, where they are used
 
     try:
         config = web_config.load(settings.web_config_file)

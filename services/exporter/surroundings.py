@@ -8,16 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from services.exporter import kernel_log
-from services.exporter.attribution import Attributor, open_attributor
-from services.exporter.kernel_log import KernelLogWatch
+from services.exporter.attribution.attributor import Attributor, open_attributor
 from services.exporter.reading import Device
-from services.exporter.snapshot import Document, SnapshotKeeper
-from services.exporter.xid_ledger import XidLedger, canonical_pci
+from services.exporter.smi.snapshot import Document, SnapshotKeeper
+from services.exporter.xid import kernel_log
+from services.exporter.xid.kernel_log import KernelLogWatch
+from services.exporter.xid.ledger import XidLedger, canonical_pci
 from services.settings import Settings
 
 if TYPE_CHECKING:
-    from services.exporter.nvml_xid import NvmlXidWatch
+    from services.exporter.xid.nvml_events import NvmlXidWatch
 
 log = logging.getLogger("exporter")
 
@@ -42,9 +42,9 @@ class Surroundings:
         self._started = True
         source = self._settings.exporter_source
         if source in ("auto", "nvml"):
-            from services.exporter import nvml_xid  # noqa: PLC0415  # NVML's binding, where it is used
+            from services.exporter.xid import nvml_events  # noqa: PLC0415  # NVML's binding, where it is used
 
-            self._nvml = nvml_xid.watch(self.ledger)
+            self._nvml = nvml_events.watch(self.ledger)
         if source != "mock":
             self._kernel = kernel_log.watch(self.ledger, self._settings.kernel_log)
             follow = threading.Thread(target=self._keeper.follow, args=(self._stopping,), name="snapshots", daemon=True)

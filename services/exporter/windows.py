@@ -10,8 +10,8 @@ from services.contract.clocks_event import REASONS
 from services.exporter.counters_file import CLOCK_COUNT, XID_COUNT
 from services.exporter.labels import Pair
 from services.exporter.reading import Device, Sweep
-from services.exporter.xid_ledger import WINDOW
-from services.exporter.xid_series import WINDOW_MS, XidSeries
+from services.exporter.xid.ledger import WINDOW
+from services.exporter.xid.series import WINDOW_MS, XidSeries
 
 _BITS: Final = "clocks_event_reasons"
 

@@ -48,7 +48,7 @@ from typing import Any, Final
 
 import pynvml
 
-from services.exporter import nvml_pci
+from services.exporter.nvml import pci
 
 OK: Final = 0
 MIB: Final = 1 << 20
@@ -200,10 +200,10 @@ class FakeNvml:
     def installed(self) -> Iterator[FakeNvml]:
         """`pynvml` loads this library. On leaving, hanging calls are let go and `pynvml` is as it was."""
         before = {name: getattr(pynvml, name) for name in ("CDLL", "nvmlLib", "_nvmlLib_refcount")}
-        cache, pci = dict(pynvml._nvmlGetFunctionPointer_cache), nvml_pci.PCI_DEVICES
+        cache, bus = dict(pynvml._nvmlGetFunctionPointer_cache), pci.PCI_DEVICES
         pynvml._nvmlGetFunctionPointer_cache.clear()
         pynvml.CDLL, pynvml.nvmlLib, pynvml._nvmlLib_refcount = self._load, None, 0
-        nvml_pci.PCI_DEVICES = Path("/nonexistent")
+        pci.PCI_DEVICES = Path("/nonexistent")
         try:
             yield self
         finally:
@@ -212,7 +212,7 @@ class FakeNvml:
                 setattr(pynvml, name, value)
             pynvml._nvmlGetFunctionPointer_cache.clear()
             pynvml._nvmlGetFunctionPointer_cache.update(cache)
-            nvml_pci.PCI_DEVICES = pci
+            pci.PCI_DEVICES = bus
 
     @property
     def samples(self) -> int:

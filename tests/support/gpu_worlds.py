@@ -14,9 +14,9 @@ from typing import Final, Protocol
 
 import pynvml
 
-from services.exporter.nvml_source import NvmlSource
+from services.exporter.nvml.source import NvmlSource
 from services.exporter.reading import Source
-from services.exporter.smi_source import SmiSource
+from services.exporter.smi.source import SmiSource
 from tests.support.fake_nvml import FakeGpu, FakeInstance, FakeNvml, FakeProcess
 from tests.support.fake_smi import FakeSmi, GpuState, MigState
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from services.exporter.pod_resources import MESSAGES, METHOD, Holder
+from services.exporter.attribution.pod_resources import MESSAGES, METHOD, Holder
 
 _SERVICE, _, _RPC = METHOD.strip("/").partition("/")
 

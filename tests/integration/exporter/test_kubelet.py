@@ -9,8 +9,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from services.exporter.attribution import Attributor, open_attributor
-from services.exporter.pod_resources import MESSAGES, Holder, PodResources, PodResourcesError
+from services.exporter.attribution.attributor import Attributor, open_attributor
+from services.exporter.attribution.pod_resources import MESSAGES, Holder, PodResources, PodResourcesError
 from services.exporter.reading import Device
 from services.settings import load
 from tests.support.kubelet import Kubelet

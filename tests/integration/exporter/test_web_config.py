@@ -19,8 +19,8 @@ import bcrypt
 import pytest
 from aiohttp import web
 
-from services.exporter import web_config
-from services.exporter.web_config import WebConfig
+from services.exporter.web import config as web_config
+from services.exporter.web.config import WebConfig
 from tests.support.certificates import Authority
 
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(10)).decode()  # the cost of `htpasswd -C 10`

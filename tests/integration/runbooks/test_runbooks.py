@@ -24,7 +24,7 @@ import pytest
 from services.embedded.timescale import EmbeddedTimescaleError, require_node
 from services.settings import child_environment
 from tests.support.fake_smi import FakeSmi
-from tests.support.ollama import FakeOllama
+from tests.support.ollama_server import OllamaServer, tag
 from tests.support.prerequisites import missing
 from tests.support.runbook import Step, steps
 
@@ -177,7 +177,7 @@ def reader(tmp_path: Path) -> Iterator[Reader]:
     for program in ("curl", "bash"):
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
-    with FakeOllama() as ollama:
+    with OllamaServer([tag("qwen2.5-coder:7b", 4_700_000_000)]) as ollama:
         someone = Reader(tmp_path, ollama.url)
         try:
             yield someone

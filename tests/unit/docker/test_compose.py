@@ -144,6 +144,7 @@ def test_every_role_sees_every_setting() -> None:
     """Settings are checked against each other at start; a role that lacks one would judge differently."""
     left_out = {
         "pgpassword", "timescale_dsn",  # secrets: only where needed
+        "grafana_token", "grafana_password", "grafana_ds_password",
         "kafka_group_instance_id",      # two replicas must not share it
         "kafka_replication_factor",     # one broker
         "status_file", "data_dir", "log_dir", "gpu_burn",  # not for containers

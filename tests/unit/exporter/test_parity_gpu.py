@@ -9,9 +9,9 @@ from typing import Final
 import pytest
 
 from services.contract.catalogue import BY_COLUMN, METRICS
-from services.exporter.nvml_source import NvmlSource
+from services.exporter.nvml.source import NvmlSource
 from services.exporter.reading import Device, Number, Reading, Sweep
-from services.exporter.smi_source import SmiSource
+from services.exporter.smi.source import SmiSource
 from tests.support.prerequisites import need_gpu
 
 TOLERANCE: Final[Mapping[str, float]] = MappingProxyType(

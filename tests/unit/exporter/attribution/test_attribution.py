@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.exporter.attribution import KEEP, Attributor, open_attributor
-from services.exporter.hpc_jobs import Jobs
-from services.exporter.mig_owner import Owner
+from services.exporter.attribution.attributor import KEEP, Attributor, open_attributor
+from services.exporter.attribution.hpc_jobs import Jobs
+from services.exporter.attribution.mig_owner import Owner
 from services.exporter.reading import Device
 from services.settings import load
 from tests.unit.exporter.xid.clocks import HandClock

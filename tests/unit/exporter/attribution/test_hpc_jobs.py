@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.exporter import hpc_jobs
-from services.exporter.hpc_jobs import HpcJobsError, read
+from services.exporter.attribution import hpc_jobs
+from services.exporter.attribution.hpc_jobs import HpcJobsError, read
 
 
 def test_jobs_by_gpu_and_by_instance(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pynvml
 import pytest
 
-from services.exporter.mig_owner import mig_owner
+from services.exporter.attribution.mig_owner import mig_owner
 from tests.support import fake_nvml_lookup  # noqa: F401  # the look-ups by UUID
 from tests.support.fake_nvml import FakeGpu, FakeInstance, FakeNvml
 

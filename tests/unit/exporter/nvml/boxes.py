@@ -10,7 +10,7 @@ from pathlib import Path
 import pynvml
 
 from services.contract.catalogue import METRICS
-from services.exporter.nvml_source import NvmlSource
+from services.exporter.nvml.source import NvmlSource
 from services.exporter.reading import Reading, Sweep
 from tests.support.fake_nvml import FakeGpu, FakeNvml
 

@@ -8,8 +8,8 @@ import pytest
 
 from services.contract.catalogue import BY_COLUMN, METRICS, Unit
 from services.contract.sentinels import Missing
-from services.exporter.nvml_calls import CALLS, FIELDS, Call
-from services.exporter.nvml_gpm import GPM
+from services.exporter.nvml.calls import CALLS, FIELDS, Call
+from services.exporter.nvml.gpm import GPM
 from tests.support.fake_nvml import FakeGpu
 from tests.unit.exporter.nvml.boxes import FULL_VALUES, P40_VALUES, hopper, only, opened, p40
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pynvml
 
 from services.contract.sentinels import Missing
-from services.exporter.nvml_source import REFRESH
+from services.exporter.nvml.source import REFRESH
 from tests.support.fake_nvml import FakeInstance
 from tests.unit.exporter.nvml.boxes import FakeClock, hopper, only, opened, p40
 

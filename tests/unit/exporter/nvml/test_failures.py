@@ -8,7 +8,7 @@ import pynvml
 import pytest
 
 from services.contract.sentinels import Missing
-from services.exporter.nvml_source import NvmlSource
+from services.exporter.nvml.source import NvmlSource
 from services.exporter.reading import Lost, SourceError, Trouble
 from tests.support.fake_nvml import FakeNvml
 from tests.unit.exporter.nvml.boxes import FakeClock, hopper, only, opened, p40

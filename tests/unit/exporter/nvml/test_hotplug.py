@@ -9,8 +9,8 @@ from pathlib import Path
 import pynvml
 import pytest
 
-from services.exporter.nvml_known import NO_DRIVER, NOT_LISTED, UNPLUGGED, UNSEEN
-from services.exporter.nvml_source import RETRY_FIRST, RETRY_MAX, NvmlSource
+from services.exporter.nvml.known import NO_DRIVER, NOT_LISTED, UNPLUGGED, UNSEEN
+from services.exporter.nvml.source import RETRY_FIRST, RETRY_MAX, NvmlSource
 from services.exporter.reading import Lost, SourceError, Trouble
 from tests.support.fake_nvml import FakeNvml, pci_tree, unplug
 from tests.unit.exporter.nvml.boxes import FakeClock, hopper, opened

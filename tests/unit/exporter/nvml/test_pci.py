@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from services.exporter.nvml_pci import PciBus, PciWatch, canonical
+from services.exporter.nvml.pci import PciBus, PciWatch, canonical
 from tests.support.fake_nvml import pci_tree, unplug
 
 ADDRESS = "00000000:C1:00.0"

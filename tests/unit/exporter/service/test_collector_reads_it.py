@@ -16,8 +16,8 @@ from services.exporter.mock_source import MockSource
 from services.exporter.reading import Sweep
 from services.exporter.render import Renderer
 from services.exporter.sampler import Sampler
-from services.exporter.xid_ledger import Origin, Xid, XidLedger
-from services.exporter.xid_series import XidSeries
+from services.exporter.xid.ledger import Origin, Xid, XidLedger
+from services.exporter.xid.series import XidSeries
 from tests.unit.exporter.service.doubles import FakeClock
 
 NOW = dt.datetime(2026, 3, 1, tzinfo=dt.UTC)

@@ -14,8 +14,8 @@ from services.exporter.own_series import FAMILIES
 from services.exporter.reading import Lost, SourceError, Trouble
 from services.exporter.sampler import Sampler
 from services.exporter.windows import Windows
-from services.exporter.xid_ledger import Origin, Xid, XidLedger
-from services.exporter.xid_series import XidSeries
+from services.exporter.xid.ledger import Origin, Xid, XidLedger
+from services.exporter.xid.series import XidSeries
 from tests.unit.exporter.service.doubles import START, UUIDS, FakeClock, ScriptedSource, device, reading, sweep
 
 P40 = device()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.exporter.smi_xml import parse
+from services.exporter.smi.xml import parse
 from tests.support.fake_smi import FIXTURES, FakeSmi, GpuState, document, fixture
 from tests.support.recordings import recording
 from tests.support.smi_text import as_xml

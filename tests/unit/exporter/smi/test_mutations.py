@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from services.contract.catalogue import BY_COLUMN, Metric, Unit
 from services.contract.sentinels import Missing
-from services.exporter.smi_values import number
-from services.exporter.smi_xml import Log, NotALogError, cut, parse
+from services.exporter.smi.values import number
+from services.exporter.smi.xml import Log, NotALogError, cut, parse
 from tests.support.fake_smi import FIXTURES, fixture
 
 DOCUMENTS = {name: fixture(name) for name in FIXTURES}

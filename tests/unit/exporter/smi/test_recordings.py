@@ -16,7 +16,7 @@ import pytest
 from services.contract.catalogue import BY_COLUMN
 from services.contract.sentinels import Missing
 from services.exporter.reading import Number, Reading
-from services.exporter.smi_xml import parse
+from services.exporter.smi.xml import parse
 from tests.support.fake_smi import FOLDER
 from tests.support.recordings import recording
 from tests.support.smi_text import as_xml

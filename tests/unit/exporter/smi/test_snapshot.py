@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from services.exporter.smi_source import SmiSource
-from services.exporter.smi_xml import parse
-from services.exporter.snapshot import SECONDS_BETWEEN, SnapshotKeeper
+from services.exporter.smi.snapshot import SECONDS_BETWEEN, SnapshotKeeper
+from services.exporter.smi.source import SmiSource
+from services.exporter.smi.xml import parse
 from tests.support.fake_smi import FakeSmi, fixture
 
 HOUR = 3600.0

@@ -11,9 +11,9 @@ import psutil
 import pytest
 
 from services.contract.sentinels import Missing
-from services.exporter import smi_program
 from services.exporter.reading import SourceError, Sweep, Trouble
-from services.exporter.smi_source import SmiSource
+from services.exporter.smi import program as smi_program
+from services.exporter.smi.source import SmiSource
 from tests.support.fake_smi import FakeSmi, GpuState, MigState, fixture
 
 LIMIT = 20.0

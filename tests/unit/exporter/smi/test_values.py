@@ -6,7 +6,7 @@ import pytest
 
 from services.contract.catalogue import BY_COLUMN
 from services.contract.sentinels import Missing
-from services.exporter.smi_values import count, is_lost, number, reason, told
+from services.exporter.smi.values import count, is_lost, number, reason, told
 
 
 @pytest.mark.parametrize(

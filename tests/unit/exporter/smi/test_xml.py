@@ -10,7 +10,7 @@ import pytest
 from services.contract.catalogue import BY_COLUMN
 from services.contract.sentinels import Missing
 from services.exporter.reading import Process, Reading
-from services.exporter.smi_xml import NotALogError, cut, parse, pci_bus_id
+from services.exporter.smi.xml import NotALogError, cut, parse, pci_bus_id
 from tests.support.fake_smi import FIXTURES, GpuState, document, fixture
 from tests.support.smi_document import Value
 

@@ -9,7 +9,7 @@ from collections import Counter
 import bcrypt
 import pytest
 
-from services.exporter.basic_auth import KEPT, BasicAuth
+from services.exporter.web.basic_auth import KEPT, BasicAuth
 
 CHEAP = 4
 """bcrypt's lowest cost: 1 ms."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from services.exporter.web_config import WebConfig, WebConfigError, load
+from services.exporter.web.config import WebConfig, WebConfigError, load
 from tests.support.certificates import Authority
 from tests.unit.exporter.xid.clocks import HandClock
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from queue import Queue
 
-from services.exporter.xid_ledger import Xid, XidLedger
+from services.exporter.xid.ledger import Xid, XidLedger
 
 LIMIT = 10.0
 """Seconds until a test gives up; it takes milliseconds where all is well."""

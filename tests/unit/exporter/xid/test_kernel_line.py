@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.exporter.kernel_line import (
+from services.exporter.xid.kernel_line import (
     FallenLine,
     KernelRecord,
     NamedLine,
@@ -18,7 +18,7 @@ from services.exporter.kernel_line import (
     parse_kmsg,
     parse_message,
 )
-from services.exporter.xid_ledger import Origin, XidLedger
+from services.exporter.xid.ledger import Origin, XidLedger
 from tests.support.recordings import recording
 
 HERE = Path(__file__).parent

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from services.exporter import kernel_log
-from services.exporter.kernel_log import KernelLogWatch, watch
-from services.exporter.xid_ledger import Origin
+from services.exporter.xid import kernel_log
+from services.exporter.xid.kernel_log import KernelLogWatch, watch
+from services.exporter.xid.ledger import Origin
 from tests.unit.exporter.xid.clocks import HandClock
 from tests.unit.exporter.xid.ledgers import ToldLedger
 

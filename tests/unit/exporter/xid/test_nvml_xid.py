@@ -11,9 +11,9 @@ from typing import Any
 import pynvml
 import pytest
 
-from services.exporter import nvml_xid
-from services.exporter.nvml_xid import NvmlXidWatch
-from services.exporter.xid_ledger import Origin
+from services.exporter.xid import nvml_events
+from services.exporter.xid.ledger import Origin
+from services.exporter.xid.nvml_events import NvmlXidWatch
 from services.ops.clock import SystemClock
 from tests.support.fake_nvml import FakeGpu, FakeNvml
 from tests.unit.exporter.xid.ledgers import LIMIT, ToldLedger
@@ -45,7 +45,7 @@ class TellingWatch(NvmlXidWatch):
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("WAIT_MS", 10), ("RETRY", 0.02), ("RETRY_LOST", 0.01)):
-        monkeypatch.setattr(nvml_xid, name, value)
+        monkeypatch.setattr(nvml_events, name, value)
 
 
 @contextmanager
@@ -142,7 +142,7 @@ def test_a_gpu_that_was_plugged_in_is_heard_after_release() -> None:
 
 
 def test_release_does_not_wait_for_ever_for_a_dead_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nvml_xid, "RELEASE_LIMIT", 0.05)
+    monkeypatch.setattr(nvml_events, "RELEASE_LIMIT", 0.05)
     fake = FakeNvml(gpus=[FIRST])
     fake.hanging.add("nvmlEventSetWait_v2")
     with watching(fake) as (watcher, _):
@@ -165,6 +165,6 @@ def test_no_gpu_at_all_is_waited_for() -> None:
 
 def test_watch_starts_a_daemon() -> None:
     with FakeNvml(gpus=[FIRST]).installed():
-        watcher = nvml_xid.watch(ToldLedger())
+        watcher = nvml_events.watch(ToldLedger())
         assert any(thread.name == "nvml-xid" and thread.daemon for thread in threading.enumerate())
         watcher.stop()

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-from services.exporter import hpc_jobs
-from services.exporter.mig_owner import Owner, mig_owner
+from services.exporter.attribution import hpc_jobs
+from services.exporter.attribution.mig_owner import Owner, mig_owner
 from services.exporter.reading import Device
 from services.ops.clock import Clock, SystemClock
 from services.settings import Settings
@@ -191,7 +191,7 @@ def open_attributor(settings: Settings, interval: float) -> Attributor | None:
 
 
 def _pods_of(socket: Path) -> Callable[[], Iterable[Holder]]:
-    from services.exporter.pod_resources import PodResources  # noqa: PLC0415 - loads gRPC: 15 MB, where it is used
+    from services.exporter.attribution.pod_resources import PodResources  # noqa: PLC0415 - loads gRPC: 15 MB, where it is used
 
     return PodResources(socket).list
 

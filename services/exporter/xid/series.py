@@ -12,7 +12,7 @@ from typing import Final
 from services.exporter import labels, own_series
 from services.exporter.labels import Pair
 from services.exporter.reading import Device, Reading, Sweep
-from services.exporter.xid_ledger import WINDOW, GpuXids, Xid, XidLedger
+from services.exporter.xid.ledger import WINDOW, GpuXids, Xid, XidLedger
 
 COLUMN: Final = "xid_errors"
 WINDOW_MS: Final = str(round(WINDOW * 1000))

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.exporter.reading import SourceError, Trouble
-from services.exporter.smi_program import Answer
-from services.exporter.smi_values import plain
-from services.exporter.smi_xml import pci_bus_id
+from services.exporter.smi.program import Answer
+from services.exporter.smi.values import plain
+from services.exporter.smi.xml import pci_bus_id
 
 _NO_DRIVER: Final = (
     "the kernel module is not loaded: `sudo modprobe nvidia`; where that fails, `sudo dmesg | grep -i -e nvrm -e "

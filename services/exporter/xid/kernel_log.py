@@ -20,9 +20,9 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
-from services.exporter.kernel_line import FallenLine, KernelRecord, NamedLine, XidLine, parse_journal, parse_kmsg
-from services.exporter.kernel_line import parse_message as parse
-from services.exporter.xid_ledger import Origin, XidLedger
+from services.exporter.xid.kernel_line import FallenLine, KernelRecord, NamedLine, XidLine, parse_journal, parse_kmsg
+from services.exporter.xid.kernel_line import parse_message as parse
+from services.exporter.xid.ledger import Origin, XidLedger
 from services.ops.clock import Clock, SystemClock
 
 log = logging.getLogger("exporter")

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pynvml
 
-from services.exporter.nvml_calls import Handle
-from services.exporter.nvml_errors import UNSUPPORTED, raise_if_fatal
+from services.exporter.nvml.calls import Handle
+from services.exporter.nvml.errors import UNSUPPORTED, raise_if_fatal
 from services.exporter.proc_info import process_info
 from services.exporter.reading import Process
 

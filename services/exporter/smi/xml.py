@@ -17,9 +17,9 @@ from defusedxml.ElementTree import fromstring
 
 from services.contract.sentinels import Missing
 from services.exporter.reading import Device, Lost, Number, Process, Reading
-from services.exporter.smi_cells import cells
-from services.exporter.smi_mig import instances
-from services.exporter.smi_values import is_lost, plain, told
+from services.exporter.smi.cells import cells
+from services.exporter.smi.mig import instances
+from services.exporter.smi.values import is_lost, plain, told
 
 _ROOT: Final = "nvidia_smi_log"
 _END: Final = b"</nvidia_smi_log>"

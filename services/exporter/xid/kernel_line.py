@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.exporter.xid_ledger import Origin, Xid, canonical_pci
+from services.exporter.xid.ledger import Origin, Xid, canonical_pci
 
 _XID: Final = re.compile(
     r"NVRM: Xid \((?:PCI:)?(?P<pci>[0-9a-fA-F:.]+)(?: GPU-I:(?P<instance>\d+))?(?: GPU-CI:\d+)?\): (?P<code>\d{1,6})"

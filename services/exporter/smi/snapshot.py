@@ -17,10 +17,10 @@ from typing import Any, Final
 from xml.etree.ElementTree import Element, tostring
 
 from services.exporter.reading import SourceError
-from services.exporter.smi_errors import garbage, trouble
-from services.exporter.smi_program import SmiProgram
-from services.exporter.smi_values import is_lost, told
-from services.exporter.smi_xml import NotALogError, cut, document
+from services.exporter.smi.errors import garbage, trouble
+from services.exporter.smi.program import SmiProgram
+from services.exporter.smi.values import is_lost, told
+from services.exporter.smi.xml import NotALogError, cut, document
 from services.ops.clock import Clock, SystemClock
 
 log = logging.getLogger("exporter.snapshot")

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import pynvml
 
 from services.contract.sentinels import Missing
-from services.exporter.nvml_calls import CALLS, FIELDS, Call, Field, Handle
-from services.exporter.nvml_errors import UNKNOWN_FIELD, GpuLostError, raise_if_fatal, text, why_missing
-from services.exporter.nvml_values import convert
+from services.exporter.nvml.calls import CALLS, FIELDS, Call, Field, Handle
+from services.exporter.nvml.errors import UNKNOWN_FIELD, GpuLostError, raise_if_fatal, text, why_missing
+from services.exporter.nvml.values import convert
 from services.exporter.reading import Number
 
 

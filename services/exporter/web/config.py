@@ -28,7 +28,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from services.exporter.basic_auth import BasicAuth
+from services.exporter.web.basic_auth import BasicAuth
 from services.ops.clock import Clock, SystemClock
 
 log = logging.getLogger("exporter")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from services.exporter.nvml_pci import PciBus
+from services.exporter.nvml.pci import PciBus
 from services.exporter.reading import Device, Lost
 
 UNSEEN: Final = "on the PCI bus, but NVML does not show it"

@@ -15,10 +15,10 @@ from typing import Final
 
 import pynvml
 
-from services.exporter.nvml_errors import GpuLostError, raise_if_fatal, source_error, text
-from services.exporter.nvml_gpu import Gpu, identify, system_labels
-from services.exporter.nvml_known import Amiss, KnownGpus
-from services.exporter.nvml_pci import PciBus, PciWatch
+from services.exporter.nvml.errors import GpuLostError, raise_if_fatal, source_error, text
+from services.exporter.nvml.gpu import Gpu, identify, system_labels
+from services.exporter.nvml.known import Amiss, KnownGpus
+from services.exporter.nvml.pci import PciBus, PciWatch
 from services.exporter.proc_info import PROC
 from services.exporter.reading import Reading, SourceError, Sweep
 from services.ops.clock import Clock, SystemClock

@@ -16,8 +16,8 @@ import pynvml
 
 from services.contract.catalogue import BY_COLUMN, METRICS, Unit
 from services.contract.sentinels import Missing
-from services.exporter.nvml_calls import Handle
-from services.exporter.nvml_errors import raise_if_fatal, why_missing
+from services.exporter.nvml.calls import Handle
+from services.exporter.nvml.errors import raise_if_fatal, why_missing
 from services.exporter.reading import Number
 from services.ops.clock import Clock
 

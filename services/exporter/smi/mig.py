@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 from services.contract.catalogue import BY_COLUMN
 from services.contract.sentinels import Missing
 from services.exporter.reading import Number, Process, Reading
-from services.exporter.smi_values import number
+from services.exporter.smi.values import number
 
 _MEMORY: Final = {"fb_total": "total", "fb_free": "free", "fb_used": "used", "fb_reserved": "reserved"}
 _OF_THE_GPU: Final = ("gpu_util", "mem_copy_util", "enc_util", "dec_util")

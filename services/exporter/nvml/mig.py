@@ -9,9 +9,9 @@ from typing import Final
 import pynvml
 
 from services.contract.sentinels import Missing
-from services.exporter.nvml_calls import MEMORY, Handle
-from services.exporter.nvml_errors import raise_if_fatal
-from services.exporter.nvml_reader import Cells, Reader
+from services.exporter.nvml.calls import MEMORY, Handle
+from services.exporter.nvml.errors import raise_if_fatal
+from services.exporter.nvml.reader import Cells, Reader
 
 _PROFILE: Final = re.compile(r"\bMIG (?:[0-9]+c\.)?([0-9]+g\.\S+)$")
 """At the end of a MIG device's name: `NVIDIA A100-SXM4-40GB MIG 1g.5gb`, `... MIG 1c.3g.20gb` for a part of one."""

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import pynvml
 
-from services.exporter.xid_ledger import Origin, Xid, XidLedger, canonical_pci
+from services.exporter.xid.ledger import Origin, Xid, XidLedger, canonical_pci
 from services.ops.clock import Clock, SystemClock
 
 log = logging.getLogger("exporter")

@@ -13,10 +13,10 @@ from typing import Final
 
 from services.exporter.proc_info import PROC, process_info
 from services.exporter.reading import Lost, Process, Reading, SourceError, Sweep, Trouble
-from services.exporter.smi_errors import NoHandle, first_line, garbage, no_devices, no_handles, trouble
-from services.exporter.smi_mig import profiles
-from services.exporter.smi_program import Answer, SmiProgram
-from services.exporter.smi_xml import Log, NotALogError, cut, parse, pci_bus_id
+from services.exporter.smi.errors import NoHandle, first_line, garbage, no_devices, no_handles, trouble
+from services.exporter.smi.mig import profiles
+from services.exporter.smi.program import Answer, SmiProgram
+from services.exporter.smi.xml import Log, NotALogError, cut, parse, pci_bus_id
 from services.ops.clock import Clock, SystemClock
 
 _QUERY: Final = ("-q", "-x")

@@ -11,13 +11,13 @@ from typing import Final
 
 import pynvml
 
-from services.exporter import nvml_gpm, nvml_mig, nvml_processes
-from services.exporter.nvml_calls import Handle
-from services.exporter.nvml_errors import GpuLostError, raise_if_fatal, text
-from services.exporter.nvml_gpm import Gpm, Take
-from services.exporter.nvml_mig import Instance
-from services.exporter.nvml_pci import canonical
-from services.exporter.nvml_reader import Cells, Reader
+from services.exporter.nvml import gpm, mig, processes
+from services.exporter.nvml.calls import Handle
+from services.exporter.nvml.errors import GpuLostError, raise_if_fatal, text
+from services.exporter.nvml.gpm import Gpm, Take
+from services.exporter.nvml.mig import Instance
+from services.exporter.nvml.pci import canonical
+from services.exporter.nvml.reader import Cells, Reader
 from services.exporter.reading import Device, Reading
 from services.ops.clock import Clock
 
@@ -49,20 +49,20 @@ class Gpu:
         self._since = clock.monotonic()
         self._proc = proc
         self._reader = Reader(handle)
-        self._mig = nvml_mig.is_on(handle)
-        self._has_gpm = nvml_gpm.supported(handle)
+        self._mig = mig.is_on(handle)
+        self._has_gpm = gpm.supported(handle)
         self._gpm: dict[int | None, Gpm] = {}
 
     def read(self) -> list[Reading]:
         """The GPU, then its MIG instances by id. Raises GpuLostError, SourceError."""
-        mig = nvml_mig.is_on(self.handle)
-        if mig != self._mig:  # another set of metrics is supported now
-            self._reader, self._mig = Reader(self.handle), mig
+        sliced = mig.is_on(self.handle)
+        if sliced != self._mig:  # another set of metrics is supported now
+            self._reader, self._mig = Reader(self.handle), sliced
         cells = self._reader.read()
-        found = nvml_mig.instances(self.handle) if mig else []
+        found = mig.instances(self.handle) if sliced else []
         self._forget({None, *(instance.id for instance in found)})
-        self._profile(cells, None, nvml_gpm.of_gpu(self.handle))
-        whole = self._reading(self.device, cells, [] if mig else [self.handle])
+        self._profile(cells, None, gpm.of_gpu(self.handle))
+        whole = self._reading(self.device, cells, [] if sliced else [self.handle])
         return [whole, *(self._instance(instance) for instance in found)]
 
     def age(self) -> float:
@@ -80,18 +80,18 @@ class Gpu:
         self._forget(set())
 
     def _instance(self, instance: Instance) -> Reading:
-        cells = nvml_mig.read(instance)
-        self._profile(cells, instance.id, nvml_gpm.of_instance(self.handle, instance.id))
+        cells = mig.read(instance)
+        self._profile(cells, instance.id, gpm.of_instance(self.handle, instance.id))
         device = replace(self.device, instance_id=instance.id, instance_profile=instance.profile)
         return self._reading(device, cells, instance.handles)
 
     def _reading(self, device: Device, cells: Cells, handles: list[Handle]) -> Reading:
-        processes = None if self._proc is None else nvml_processes.processes(handles, self._proc)
-        return Reading(device, cells.values, cells.missing, processes)
+        running = None if self._proc is None else processes.processes(handles, self._proc)
+        return Reading(device, cells.values, cells.missing, running)
 
     def _profile(self, cells: Cells, instance_id: int | None, take: Take) -> None:
         if not self._has_gpm:
-            cells.missing.update(nvml_gpm.UNSUPPORTED)
+            cells.missing.update(gpm.UNSUPPORTED)
             return
         if instance_id not in self._gpm:
             self._gpm[instance_id] = Gpm(take, self._clock)

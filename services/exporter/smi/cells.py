@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 
 from services.contract.catalogue import METRICS, Metric
 from services.contract.sentinels import Missing
-from services.exporter.smi_values import Cell, count, number, reason
+from services.exporter.smi.values import Cell, count, number, reason
 
 _ELSEWHERE: Final[dict[str, tuple[str, ...]]] = {
     # v13: NVML's nvmlDeviceGetPowerUsage is the one-second average on Ampere (but GA100) and newer, and the

@@ -1,0 +1,1 @@
+"""Whose work a GPU does: pods of Kubernetes, jobs of a batch system."""

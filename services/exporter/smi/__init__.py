@@ -1,0 +1,1 @@
+"""`nvidia-smi -q -x` as a source of readings, and its documents kept whole."""

@@ -1,0 +1,1 @@
+"""TLS and basic auth, as Prometheus' exporter toolkit has them."""

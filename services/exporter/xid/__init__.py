@@ -1,0 +1,1 @@
+"""XIDs from NVML and the kernel log: heard, counted, told."""
