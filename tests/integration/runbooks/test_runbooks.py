@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import shutil
 import signal
 import socket
@@ -72,6 +73,7 @@ class Reader:
             HOME=str(home),
             OLLAMA_URL=ollama_url,
             GPU_BURN=str(programs / "gpu_burn"),
+            EXPORTER_INTERVAL="1",
             EXPORTER_PORT=str(self.ports["9400"]),
             KERNEL_LOG="off",
             PYTHONUNBUFFERED="1",
@@ -90,11 +92,11 @@ class Reader:
         return script.replace(":9400", f":{self.ports['9400']}")
 
     def _edit_env(self) -> None:
-        """What the reader is told to edit: only the port differs here."""
+        """What the reader is told to edit: the port; and a sample a second, for a burn that lasts three."""
         env = self.home / ".env"
         if env.exists():
-            text = env.read_text()
-            env.write_text(text.replace("PGPORT=5432", f"PGPORT={self.ports['5432']}"))
+            text = env.read_text().replace("PGPORT=5432", f"PGPORT={self.ports['5432']}")
+            env.write_text(re.sub(r"(?m)^#?SAMPLE_INTERVAL_SEC=.*$", "SAMPLE_INTERVAL_SEC=1", text))
 
     def _command(self, step: Step, script: str) -> list[str]:
         if step.language == "sql":
