@@ -129,7 +129,7 @@ def still_there(processes: dict[int, str]) -> dict[int, str]:
 
 
 def test_ends_by_itself_and_says_what_happened(demo: Any) -> None:
-    started: Demo = demo("--seconds", "4", "--gpus", "16", "--interval", "0.5", "--json")
+    started: Demo = demo("--seconds", "8", "--gpus", "16", "--interval", "0.5", "--json")
     started.wait_for(STARTED)
     processes = descendants(started.process.pid)
     result = started.result()
@@ -178,7 +178,7 @@ def test_kill_9_leaves_no_process(demo: Any) -> None:
 def test_data_dir_twice(demo: Any, tmp_path: Path) -> None:
     """A new broker counts from zero: the offsets of the old one must not make the sink skip or wait."""
     data = str(tmp_path / "data")
-    arguments = ("--seconds", "3", "--gpus", "8", "--interval", "0.5", "--json", "--data-dir", data)
+    arguments = ("--seconds", "8", "--gpus", "8", "--interval", "0.5", "--json", "--data-dir", data)
     results = [demo(*arguments).result() for _ in range(2)]
     with EmbeddedTimescale(tmp_path / "data" / "pgdata") as database, psycopg.connect(database.dsn) as connection:
         rows = connection.execute("SELECT count(*), count(DISTINCT gpu_id) FROM gpu_metrics").fetchone()
