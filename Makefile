@@ -55,9 +55,9 @@ kafka-tail: ## docker-compose: one event from Kafka, as a person reads it
 	@docker/compose.sh kafka-tail $(ARGS)
 
 # --- check --------------------------------------------------------------------------------------------------------------
-.PHONY: test test-long check lint types format golden bench docs
-test: setup ## All tests under ten minutes; ARGS="-k spool" narrows
-	@$(BIN)/pytest -m "not long" $(ARGS)
+.PHONY: test test-long check lint types format golden bench docs dashboards
+test: setup ## All tests but the long ones, side by side; ARGS="-k spool" narrows, ARGS="-n 0" one after the other
+	@$(BIN)/pytest -m "not long" -n auto --maxprocesses 4 --dist loadfile $(ARGS)
 test-long: setup ## The long ones: outages of a minute, random kills
 	@$(BIN)/pytest -m long $(ARGS)
 lint: .venv/.dev ## Formatting and lint
@@ -76,6 +76,8 @@ docs: .venv/.runtime ## Write docs/metrics.md, docs/xids.md and schema/*.schema.
 	@$(BIN)/gpumon catalogue --format xids > docs/xids.md
 	@$(BIN)/gpumon catalogue --format json-schema > schema/event.schema.json
 	@$(BIN)/gpumon catalogue --format json-schema-events > schema/gpu-event.schema.json
+dashboards: .venv/.dev ## Write grafana/*.json from the package grafana (docs/dashboards.md)
+	@$(BIN)/python -m grafana.build
 bench: setup ## Measure: a table and bench-results/*.json; ARGS="--quick" or names
 	@$(BIN)/python -m tests.bench $(ARGS)
 

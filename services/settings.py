@@ -11,7 +11,6 @@ import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from psycopg.conninfo import make_conninfo
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -272,6 +271,8 @@ class Settings(BaseSettings):
         """libpq connection string. Holds the password: never log it."""
         if self.timescale_dsn is not None:
             return self.timescale_dsn.get_secret_value()
+        from psycopg.conninfo import make_conninfo  # noqa: PLC0415  # 9 MiB that an exporter does not need
+
         password = self.pgpassword.get_secret_value() if self.pgpassword else None
         return make_conninfo(
             host=self.pghost,

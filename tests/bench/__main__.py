@@ -21,6 +21,7 @@ BENCHES = {
     "sink": "events from a broker into the table against a raw binary COPY",
     "freshness": "scrape to commit at 1,000 GPUs",
     "storage": "compressed bytes per row on a mock day, per column",
+    "dashboards": "every query of every dashboard with a week of data",
     "memory": "resident memory of each process at 100, 1,000, 10,000 GPUs",
 }
 

@@ -19,8 +19,10 @@ WITHIN = 30.0
 
 
 class PrometheusServer:
-    """Context. `config`: of prometheus.yml. Skips the test where there is no program (`GPUMON_REQUIRE_PROMETHEUS=1`
-    fails it)."""
+    """Context. `config`: of prometheus.yml; `@self@` in it is the server's own address.
+
+    Skips the test where there is no such program (`GPUMON_REQUIRE_PROMETHEUS=1`: fails it).
+    """
 
     def __init__(self, directory: Path, config: str) -> None:
         program = shutil.which("prometheus")
@@ -31,7 +33,7 @@ class PrometheusServer:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._log = directory / "prometheus.log"
-        (directory / "prometheus.yml").write_text(config)
+        (directory / "prometheus.yml").write_text(config.replace("@self@", f"127.0.0.1:{port}"))
         self._command = [
             program,
             f"--config.file={directory / 'prometheus.yml'}",

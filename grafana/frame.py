@@ -1,0 +1,161 @@
+"""What surrounds the panels of a dashboard: variables, annotations, links to the other dashboards, ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.cog import builder as cog
+from grafana_foundation_sdk.models import dashboard as models
+
+from grafana import style
+from grafana.panels import POSTGRES, AnyPanel, Sql
+
+TAG: Final = "gpu-health-monitor"
+"""The drop-down of every dashboard lists what carries it: a dashboard added later is in all menus at once."""
+HOST_UID, FLEET_UID, CARD_UID, PIPELINE_UID = "gpu-telemetry", "gpu-fleet", "gpu-detail", "gpu-pipeline"
+TITLES: Final = {
+    FLEET_UID: "GPU fleet",
+    HOST_UID: "GPU telemetry (host)",
+    CARD_UID: "GPU detail",
+    PIPELINE_UID: "GPU telemetry pipeline",
+}
+_ONE_HOST: Final = (HOST_UID, CARD_UID)
+ALL: Final = "'*'"
+"""What a variable's "All" becomes in SQL: `'*' IN (${cluster:sqlstring})`. Quoted here: Grafana inserts it as it is.
+Without it, Grafana would list every value."""
+KEEP_TIME: Final = "${__url_time_range}"
+
+Variable = cog.Builder[models.VariableModel]
+Section = tuple[str, Sequence[AnyPanel]]
+"""A row's title, empty for none, and its panels."""
+
+
+def host_url(host: str) -> str:
+    """`host` is Grafana's expression for the host's name, percent-encoded."""
+    return f"/d/{HOST_UID}?var-host={host}&{KEEP_TIME}"
+
+
+def card_url(host: str, gpu: str) -> str:
+    return f"/d/{CARD_UID}?var-host={host}&var-gpu={gpu}&{KEEP_TIME}"
+
+
+# --- variables -------------------------------------------------------------------------------------------------------
+
+
+def data_source(name: str, plugin: str, current: tuple[str, str]) -> Variable:
+    """`current`: name and uid of the data source that is provisioned; another can be chosen."""
+    chosen = models.VariableOption(selected=True, text=current[0], value=current[1])
+    return dashboard.DatasourceVariable(name).label("Data source").type(plugin).current(chosen).multi(False)
+
+
+def postgres_variable() -> Variable:
+    return data_source("GRAFANA_DS_UID", "grafana-postgresql-datasource", ("GPU telemetry", "gpu-telemetry-ds"))
+
+
+def prometheus_variable() -> Variable:
+    return data_source("PROMETHEUS_DS_UID", "prometheus", ("Prometheus", "gpu-prometheus"))
+
+
+def choice(name: str, label: str, sql: str, description: str, *, several: bool = False) -> Variable:
+    """A drop-down filled by SQL; with `several`, any number of values, and all to begin with."""
+    variable = dashboard.QueryVariable(name).label(label).description(description).datasource(POSTGRES)
+    variable.query(sql).refresh(models.VariableRefresh.ON_DASHBOARD_LOAD).multi(several).include_all(several)
+    if several:
+        variable.all_value(ALL).current(models.VariableOption(selected=True, text="All", value="$__all"))
+    return variable
+
+
+def among(expression: str, variable: str) -> str:
+    """SQL: `expression` is one of the values chosen, or all are."""
+    return f"({ALL} IN (${{{variable}:sqlstring}}) OR {expression} IN (${{{variable}:sqlstring}}))"
+
+
+# --- annotations -----------------------------------------------------------------------------------------------------
+
+
+class SqlAnnotation(models.AnnotationQuery, cog.Builder[models.AnnotationQuery]):
+    """Marks over time from SQL: columns time, text, tags."""
+
+    def __init__(self, name: str, sql: str, colour: str) -> None:
+        super().__init__(name=name, datasource=POSTGRES, enable=True, icon_color=colour)
+        self.sql = sql
+
+    def build(self) -> SqlAnnotation:
+        return self
+
+    def to_json(self) -> dict[str, object]:
+        return {**super().to_json(), "target": Sql(self.sql, ref="Anno").to_json()}
+
+
+_EVENTS: Final = {
+    "status": ("Status changes", "concat_ws(': ', upper(e.detail ->> 'tag'), e.detail ->> 'memo')"),
+    "xid": ("XIDs", "concat_ws(' ', 'XID', e.code, e.detail ->> 'meaning', '-', e.detail ->> 'immediate_action')"),
+    "gpu_lost": ("GPUs lost", "concat_ws(': ', 'GPU lost', e.detail ->> 'reason')"),
+    "gpu_returned": ("GPUs returned", "'GPU returned'"),
+}
+
+
+def event_annotations(where: str) -> list[SqlAnnotation]:
+    """One for each kind of event, so that each can be switched off; `where` over `gpu_events e`."""
+    return [
+        SqlAnnotation(
+            name,
+            f"""SELECT e.time, {text} AS text, concat_ws(',', e.kind, e.hostname) AS tags
+FROM gpu_events e WHERE e.kind = '{kind}' AND {where} AND $__timeFilter(e.time)
+ORDER BY e.time LIMIT 500""",
+            style.EVENT_COLOURS[kind],
+        )
+        for kind, (name, text) in _EVENTS.items()
+    ]
+
+
+# --- the whole -------------------------------------------------------------------------------------------------------
+
+
+def _links(uid: str) -> list[cog.Builder[models.DashboardLink]]:
+    """To the other dashboards, with the time range, and the host where both have one; then all that carry the tag.
+
+    Variables are named one by one: "All" of a drop-down is nothing that a drop-down for a single value understands.
+    """
+    host = "?var-host=${host:percentencode}" if uid in _ONE_HOST else ""
+    others = [
+        dashboard.DashboardLink(title)
+        .type(models.DashboardLinkType.LINK)
+        .url(f"/d/{other}{host if other in _ONE_HOST else ''}")
+        .tooltip(f"Open {title}")
+        for other, title in TITLES.items()
+        if other != uid
+    ]
+    more = dashboard.DashboardLink("More").type(models.DashboardLinkType.DASHBOARDS).tags([TAG]).as_dropdown(True)
+    return [link.keep_time(True) for link in [*others, more]]
+
+
+def page(
+    uid: str,
+    description: str,
+    *,
+    variables: Sequence[Variable],
+    sections: Sequence[Section],
+    annotations: Sequence[SqlAnnotation] = (),
+    refresh: str = "30s",
+    since: str = "now-6h",
+) -> models.Dashboard:
+    """A whole dashboard. Times are the browser's."""
+    built = dashboard.Dashboard(TITLES[uid]).uid(uid).description(description).tags([TAG]).timezone("browser")
+    built.time(since, "now").refresh(refresh).readonly().tooltip(models.DashboardCursorSync.CROSSHAIR)
+    built.variables(list(variables)).annotations(list(annotations)).links(_links(uid))
+    for title, panels in sections:
+        if title:
+            built.with_row(dashboard.Row(title))
+        for panel in panels:
+            built.with_panel(panel)
+    return _numbered(built.build())
+
+
+def _numbered(whole: models.Dashboard) -> models.Dashboard:
+    """Ids in order: a panel keeps its id as long as none is put before it."""
+    for number, panel in enumerate(whole.panels or (), 1):
+        panel.id_val = number
+    return whole

@@ -1,0 +1,258 @@
+"""Thin builders over Grafana's foundation SDK: a kind of panel each, with what all panels of this project share.
+
+What they share: title, description and unit are required; NULL and nothing read "No value"; lines are not drawn over
+gaps; the data source is a variable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, TypeVar
+
+from grafana_foundation_sdk.builders import barchart, common, dashboard, piechart, prometheus, stat, statetimeline
+from grafana_foundation_sdk.builders import table as table_builder
+from grafana_foundation_sdk.builders import timeseries as timeseries_builder
+from grafana_foundation_sdk.cog import builder as cog
+from grafana_foundation_sdk.cog import variants
+from grafana_foundation_sdk.models import common as options
+from grafana_foundation_sdk.models import dashboard as models
+from grafana_foundation_sdk.models import piechart as pie
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
+
+from grafana import style
+from grafana.style import Thresholds
+
+POSTGRES: Final = models.DataSourceRef(type_val="grafana-postgresql-datasource", uid="${GRAFANA_DS_UID}")
+PROMETHEUS: Final = models.DataSourceRef(type_val="prometheus", uid="${PROMETHEUS_DS_UID}")
+
+Panel = TypeVar(
+    "Panel",
+    stat.Panel,
+    timeseries_builder.Panel,
+    table_builder.Panel,
+    statetimeline.Panel,
+    barchart.Panel,
+    piechart.Panel,
+)
+AnyPanel = cog.Builder[models.Panel]
+Properties = Mapping[str, object]
+Overrides = Mapping[str, Properties]
+"""Regular expression on a field's name -> property -> value."""
+
+
+# --- queries ---------------------------------------------------------------------------------------------------------
+
+
+class Sql(variants.Dataquery, cog.Builder[variants.Dataquery]):
+    """A query of Grafana's PostgreSQL data source; the SDK has none of its own."""
+
+    def __init__(self, sql: str, *, series: bool = False, ref: str = "A") -> None:
+        """`series`: columns `time`, optionally `metric` (the series' name), numbers. Else any table."""
+        self.sql = sql
+        self.format = "time_series" if series else "table"
+        self.ref = ref
+
+    def build(self) -> Sql:
+        return self
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "datasource": POSTGRES,
+            "editorMode": "code",
+            "format": self.format,
+            "rawQuery": True,
+            "rawSql": self.sql,
+            "refId": self.ref,
+        }
+
+
+def series(sql: str, ref: str = "A") -> Sql:
+    """Rows over time, as Grafana's time series format wants them."""
+    return Sql(sql, series=True, ref=ref)
+
+
+def rows(sql: str, ref: str = "A") -> Sql:
+    return Sql(sql, ref=ref)
+
+
+def prom(expr: str, legend: str, ref: str = "A", *, instant: bool = False) -> prometheus.Dataquery:
+    """PromQL; `legend` as Grafana's templates are written: `{{target}}`."""
+    query = prometheus.Dataquery().expr(expr).legend_format(legend).ref_id(ref).datasource(PROMETHEUS)
+    return (
+        query.instant().format(PromQueryFormat.TABLE if legend == "" else PromQueryFormat.TIME_SERIES)
+        if instant
+        else query.range()
+    )
+
+
+Query = Sql | prometheus.Dataquery
+
+
+# --- what panels share -----------------------------------------------------------------------------------------------
+
+
+def _common(panel: Panel, title: str, description: str, unit: str, queries: Query | Sequence[Query]) -> Panel:
+    targets = [queries] if isinstance(queries, (Sql, prometheus.Dataquery)) else queries
+    source = POSTGRES if isinstance(targets[0], Sql) else PROMETHEUS
+    panel.title(title).description(description).unit(unit).datasource(source).no_value(style.NO_VALUE)
+    for target in targets:
+        panel.with_target(target)
+    return panel
+
+
+def thresholds(of: Thresholds) -> dashboard.ThresholdsConfig:
+    steps = [models.Threshold(value=None, color=of.base)]
+    steps += [models.Threshold(value=value, color=colour) for value, colour in of.steps]
+    return dashboard.ThresholdsConfig().mode(models.ThresholdsMode.ABSOLUTE).steps(steps)
+
+
+def override(panel: Panel, overrides: Overrides) -> Panel:
+    for regexp, properties in overrides.items():
+        values = [models.DynamicConfigValue(id_val=name, value=value) for name, value in properties.items()]
+        panel.override_by_regexp(regexp, values)
+    return panel
+
+
+def fixed(colour: str) -> Properties:
+    return {"color": {"mode": "fixed", "fixedColor": colour}}
+
+
+def steps(of: Thresholds) -> Properties:
+    """Thresholds of one field, where others of its panel have others."""
+    return {"thresholds": thresholds(of).build()}
+
+
+def cell(of: Thresholds, unit: str) -> Properties:
+    """A table's column, its cells coloured by thresholds."""
+    background = options.TableColoredBackgroundCellOptions(mode=options.TableCellBackgroundDisplayMode.BASIC)
+    return {"unit": unit, "custom.cellOptions": background, **steps(of)}
+
+
+def link(title: str, url: str) -> Properties:
+    return {"links": [{"title": title, "url": url, "targetBlank": False}]}
+
+
+HIDDEN: Final[Properties] = {"custom.hidden": True}
+"""A column of a table that only links use."""
+
+
+def text_map(texts: Mapping[str, tuple[str, str]]) -> models.ValueMapping:
+    """Value -> (text, colour)."""
+    return models.ValueMap(
+        options={
+            value: models.ValueMappingResult(text=text, color=colour, index=index)
+            for index, (value, (text, colour)) in enumerate(texts.items())
+        }
+    )
+
+
+def statuses(*, upper: bool = False) -> models.ValueMapping:
+    """The advised tags in their colours."""
+    return text_map({
+        (tag.upper() if upper else tag): (tag.upper(), colour) for tag, colour in style.STATUS_COLOURS.items()
+    })  # fmt: skip
+
+
+# --- kinds of panels -------------------------------------------------------------------------------------------------
+
+
+def number(
+    title: str,
+    description: str,
+    unit: str,
+    query: Query | Sequence[Query],
+    *,
+    of: Thresholds = style.PLAIN,
+    text: bool = False,
+) -> stat.Panel:
+    """A big number (or, with `text`, a big word) for each series or column."""
+    fields = "/.*/" if text else ""
+    reduce = common.ReduceDataOptions().calcs(["lastNotNull"]).fields(fields).values(False)
+    panel = _common(stat.Panel(), title, description, unit, query).reduce_options(reduce).height(4).span(4)
+    panel.color_mode(options.BigValueColorMode.VALUE).graph_mode(options.BigValueGraphMode.NONE)
+    return panel.thresholds(thresholds(of)).color_scheme(_by_thresholds())
+
+
+def _by_thresholds() -> dashboard.FieldColor:
+    return dashboard.FieldColor().mode(models.FieldColorModeId.THRESHOLDS)
+
+
+def _palette() -> dashboard.FieldColor:
+    return dashboard.FieldColor().mode(models.FieldColorModeId.PALETTE_CLASSIC)
+
+
+def _legend(*calcs: str) -> common.VizLegendOptions:
+    shown = common.VizLegendOptions().show_legend(True).placement(options.LegendPlacement.BOTTOM)
+    mode = options.LegendDisplayMode.TABLE if calcs else options.LegendDisplayMode.LIST
+    return shown.display_mode(mode).calcs(list(calcs))
+
+
+def _all_values() -> common.VizTooltipOptions:
+    return common.VizTooltipOptions().mode(options.TooltipDisplayMode.MULTI).sort(options.SortOrder.DESCENDING)
+
+
+def lines(
+    title: str, description: str, unit: str, query: Query | Sequence[Query], *, of: Thresholds | None = None
+) -> timeseries_builder.Panel:
+    """Lines over time; with `of`, its lines are drawn where it has any."""
+    panel = _common(timeseries_builder.Panel(), title, description, unit, query).height(8).span(12)
+    panel.line_width(1).fill_opacity(0).show_points(options.VisibilityMode.AUTO).span_nulls(False)
+    panel.color_scheme(_palette()).legend(_legend("min", "mean", "max")).tooltip(_all_values())
+    if of is not None:
+        drawn = Thresholds(base="transparent", steps=of.lines or of.steps)
+        line = common.GraphThresholdsStyleConfig().mode(options.GraphThresholdsStyleMode.DASHED)
+        panel.thresholds(thresholds(drawn)).thresholds_style(line)
+    return panel
+
+
+def points(title: str, description: str, unit: str, query: Query) -> timeseries_builder.Panel:
+    """Single points over time, without lines."""
+    panel = lines(title, description, unit, query).draw_style(options.GraphDrawStyle.POINTS)
+    return panel.point_size(4).show_points(options.VisibilityMode.ALWAYS)
+
+
+def bars(title: str, description: str, unit: str, query: Query) -> timeseries_builder.Panel:
+    """What happened in each bucket of time, stacked."""
+    stacked = common.StackingConfig().mode(options.StackingMode.NORMAL).group("A")
+    panel = lines(title, description, unit, query).draw_style(options.GraphDrawStyle.BARS).stacking(stacked)
+    return panel.fill_opacity(80).legend(_legend("sum"))
+
+
+def areas(title: str, description: str, unit: str, query: Query) -> timeseries_builder.Panel:
+    """Parts of a whole over time, stacked."""
+    stacked = common.StackingConfig().mode(options.StackingMode.NORMAL).group("A")
+    return lines(title, description, unit, query).stacking(stacked).fill_opacity(30)
+
+
+def states(
+    title: str, description: str, query: Query, mapping: models.ValueMapping | None, unit: str = "none"
+) -> statetimeline.Panel:
+    """Coloured bands over time. A NULL is a gap."""
+    panel = _common(statetimeline.Panel(), title, description, unit, query).height(6).span(24)
+    panel.merge_values(True).show_value(options.VisibilityMode.AUTO).row_height(0.9).fill_opacity(80).line_width(0)
+    panel.legend(_legend()).tooltip(_all_values()).color_scheme(_palette())
+    return panel if mapping is None else panel.mappings([mapping])
+
+
+def table(title: str, description: str, query: Query | Sequence[Query], unit: str = "none") -> table_builder.Panel:
+    """`unit` is that of the columns no override names."""
+    panel = _common(table_builder.Panel(), title, description, unit, query).height(8).span(12)
+    return panel.show_header(True).cell_height(options.TableCellHeight.SM).thresholds(thresholds(style.PLAIN))
+
+
+def categories(title: str, description: str, unit: str, query: Query, x: str) -> barchart.Panel:
+    """Bars side by side for each value of column `x`."""
+    panel = _common(barchart.Panel(), title, description, unit, query).height(8).span(8).x_field(x)
+    panel.show_value(options.VisibilityMode.AUTO).stacking(options.StackingMode.NONE).color_scheme(_palette())
+    return panel.legend(_legend()).tooltip(_all_values())
+
+
+def donut(title: str, description: str, unit: str, query: Query) -> piechart.Panel:
+    """Parts of a whole: one for each row."""
+    each_row = common.ReduceDataOptions().values(True).calcs(["lastNotNull"]).fields("")
+    legend = piechart.PieChartLegendOptions().show_legend(True).placement(options.LegendPlacement.RIGHT)
+    legend.display_mode(options.LegendDisplayMode.TABLE).values(
+        [pie.PieChartLegendValues.VALUE, pie.PieChartLegendValues.PERCENT]
+    )
+    panel = _common(piechart.Panel(), title, description, unit, query).height(8).span(8).reduce_options(each_row)
+    return panel.pie_type(pie.PieChartType.DONUT).legend(legend).color_scheme(_palette())

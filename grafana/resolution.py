@@ -1,0 +1,163 @@
+"""Which table a range of time is read from: rows, minutes, hours or days.
+
+A query is a UNION ALL with a branch for each level. Each branch has the condition that the range shown is one it is
+for; Grafana's macros make it a comparison of constants, which PostgreSQL folds while it plans: one branch is run, of
+the others nothing is left in the plan but `One-Time Filter: false`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+FROM: Final = "$__timeFrom()::timestamptz"
+TO: Final = "$__timeTo()::timestamptz"
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A table to read from, and how a metric is written over its alias `m`."""
+
+    relation: str
+    time: str
+    """Its time column."""
+    upto: str | None
+    """The longest range that is read from it; None: any."""
+    gap: str
+    """Silence longer than this is drawn as a gap: five minutes, when a GPU counts as silent; else two buckets."""
+
+    @property
+    def step(self) -> str:
+        """Length of its buckets, as a unit of time."""
+        return {"gpu_metrics_1min": "minute", "gpu_metrics_1hour": "hour"}.get(self.relation, "day")
+
+    @property
+    def raw(self) -> bool:
+        return self.time == "time"
+
+    def average(self, column: str) -> str:
+        return f"m.{column}::float8" if self.raw else f"m.sum_{column} / nullif(m.count_{column}, 0)::float8"
+
+    def lowest(self, column: str) -> str:
+        return f"m.{column}" if self.raw else f"m.min_{column}"
+
+    def highest(self, column: str) -> str:
+        return f"m.{column}" if self.raw else f"m.max_{column}"
+
+    def last(self, column: str) -> str:
+        """Of codes, counters, tags and tenants: the bucket's last."""
+        return f"m.{column}" if self.raw else f"m.last_{column}"
+
+    def bits(self, column: str) -> str:
+        """Of a bitmask: every bit that was set in the bucket."""
+        return f"m.{column}" if self.raw else f"m.or_{column}"
+
+    def total(self, column: str) -> str:
+        return f"m.{column}" if self.raw else f"m.sum_{column}"
+
+    def count(self, column: str) -> str:
+        return f"(m.{column} IS NOT NULL)::int" if self.raw else f"m.count_{column}"
+
+    @property
+    def samples(self) -> str:
+        return "1" if self.raw else "m.samples"
+
+
+_RAW: Final = Level("gpu_metrics", "time", "6 hours", "5 minutes")
+_MINUTE: Final = Level("gpu_metrics_1min", "bucket", "2 days", "5 minutes")
+_HOUR: Final = Level("gpu_metrics_1hour", "bucket", "60 days", "2 hours")
+_DAY: Final = Level("gpu_metrics_1day", "bucket", None, "2 days")
+
+PER_GPU: Final = (_RAW, _MINUTE, _HOUR, _DAY)
+"""For one host or one card. 6 h at 10 s are 2,160 points a GPU, 2 d of minutes 2,880, 60 d of hours 1,440: a panel is
+about 1,500 pixels wide. Rows are never read for more than a day."""
+_QUICK_MINUTE: Final = replace(_MINUTE, upto="1 hour")
+FLEET: Final = (replace(_MINUTE, upto="2 hours"), replace(_HOUR, upto="7 days"), _DAY)
+"""For all GPUs at once, over time: 1,000 GPUs have 120,000 minutes in 2 h and 168,000 hours in 7 d, which is what can
+be added up in about 0.2 s."""
+RANKING: Final = (_QUICK_MINUTE, replace(_HOUR, upto="2 days"), _DAY)
+"""For figures of each GPU of the fleet, where only what comes out in the end is shown."""
+ERRORS: Final = (replace(_MINUTE, upto="30 minutes"), replace(_HOUR, upto="1 day"), _DAY)
+"""For increases of counters in the fleet: they look at the bucket before, which takes three times as long."""
+
+
+_MINUTE_OF_ROWS: Final = replace(_MINUTE, upto=_RAW.upto)
+
+
+def shown(levels: tuple[Level, ...], index: int) -> str:
+    """The condition that the range shown is read from `levels[index]`."""
+    length = f"{TO} - {FROM}"
+    above = f"{length} > INTERVAL '{levels[index - 1].upto}'" if index else None
+    within = f"{length} <= INTERVAL '{levels[index].upto}'" if levels[index].upto else None
+    return " AND ".join(condition for condition in (above, within) if condition)
+
+
+def read(
+    select: Callable[[Level], str],
+    join: Callable[[Level], str],
+    levels: tuple[Level, ...] = PER_GPU,
+    *,
+    skip_rows: bool = False,
+    group: str = "",
+) -> str:
+    """`SELECT select FROM m join` of each level, of which the one for the range shown runs.
+
+    `join` is what follows the table: joins, then WHERE, to which the time filter is added. `skip_rows`: nothing where
+    the range is read from rows. `group`: GROUP BY.
+    """
+    return "\nUNION ALL\n".join(
+        f"SELECT {select(level)}\nFROM {level.relation} m {join(level)}"
+        f"\n    AND $__timeFilter(m.{level.time}) AND {shown(levels, index)}{_grouped(group)}"
+        for index, level in enumerate(levels)
+        if not (skip_rows and level.raw)
+    )
+
+
+def _grouped(by: str) -> str:
+    return f"\nGROUP BY {by}" if by else ""
+
+
+def increases(
+    columns: Sequence[str], carried: str, join: Callable[[Level], str], levels: tuple[Level, ...] = PER_GPU
+) -> str:
+    """By how much counters grew in each bucket: columns time, those `carried`, gap, and one for each of `columns`.
+
+    What gpu_increases_1min(), _1hour() and _1day() compute, for the columns asked for only: planning those functions,
+    with all counters, takes 0.7 s. The bucket before may be ten buckets back at most (ADR 3). They have
+    no level of rows: where samples are read from rows, minutes are read here.
+    """
+    counted = tuple(_MINUTE_OF_ROWS if level.raw else level for level in levels)
+    return "\nUNION ALL\n".join(
+        f"""SELECT * FROM (
+    SELECT m.bucket AS time, {carried}, INTERVAL '{level.gap}' AS gap, {_grown(columns)}
+    FROM {level.relation} m {join(level)}
+        AND m.bucket >= {FROM} - INTERVAL '10 {level.step}' AND m.bucket <= {TO} AND {shown(counted, index)}
+    WINDOW before AS (PARTITION BY m.gpu_id ORDER BY m.bucket
+        RANGE BETWEEN INTERVAL '10 {level.step}' PRECEDING AND INTERVAL '1 {level.step}' PRECEDING)
+) counted WHERE $__timeFilter(time)"""
+        for index, level in enumerate(counted)
+    )
+
+
+def _grown(columns: Sequence[str]) -> str:
+    return ", ".join(
+        f"counter_increase(m.first_{x}, m.last_{x}, m.resets_{x}, last_value(m.last_{x}) OVER before)::float8 AS {x}"
+        for x in columns
+    )
+
+
+def with_gaps(columns: tuple[str, ...], series: str | None = None) -> str:
+    """The rows of `sample` (time, series, columns, gap) in order, and a row of NULLs where it was silent.
+
+    Grafana would draw a line across the silence, and a state until its end.
+    """
+    names = ", ".join(f'"{column}"' for column in columns)
+    nulls = ", ".join("NULL" for _ in columns)
+    key, by = (f"{series}, ", f"PARTITION BY {series} ") if series else ("", "")
+    return f"""SELECT time, {key}{names} FROM sample
+UNION ALL
+SELECT time + gap, {key}{nulls} FROM (
+    SELECT time, {key}gap, lead(time, 1, {TO}) OVER ({by}ORDER BY time) AS next FROM sample
+) silence WHERE next - time > gap
+ORDER BY {"1, 2" if series else "1"}"""

@@ -1,0 +1,1 @@
+"""Grafana over its HTTP API: `gpumon grafana import`."""

@@ -1,0 +1,62 @@
+"""The dashboards count increases of counters as gpu_increases_1min(), _1hour() and _1day() do, restarts included."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+
+import pytest
+
+from grafana.resolution import ERRORS, PER_GPU, Level, increases
+from services.contract.catalogue import COUNTERS
+from services.store.connect import Connection
+from tests.integration.dashboards.dataset import DAY, HOUR, MINUTE, Dataset, fill
+from tests.support.database import migrated, value_of
+from tests.support.grafana_sql import Context, TimeRange, expand
+
+COLUMNS = [metric.column for metric in COUNTERS]
+LADDERS = {"PER_GPU": PER_GPU, "ERRORS": ERRORS}
+
+pytestmark = pytest.mark.timescale
+
+
+@pytest.fixture(scope="module")
+def connection(timescale: str) -> Iterator[Connection]:
+    with migrated(timescale) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def data(connection: Connection) -> Dataset:
+    now: dt.datetime = value_of(connection, "SELECT now()")
+    return fill(connection, now.replace(second=now.second // 10 * 10, microsecond=0))
+
+
+def _everything(_: Level) -> str:
+    return "WHERE true"
+
+
+@pytest.mark.parametrize(
+    ("ladder", "length", "function"),
+    [
+        ("PER_GPU", 3 * HOUR, "gpu_increases_1min"),
+        ("PER_GPU", 30 * HOUR, "gpu_increases_1min"),
+        ("PER_GPU", 20 * DAY, "gpu_increases_1hour"),
+        ("PER_GPU", 90 * DAY, "gpu_increases_1day"),
+        ("ERRORS", 20 * MINUTE, "gpu_increases_1min"),
+        ("ERRORS", 6 * HOUR, "gpu_increases_1hour"),
+        ("ERRORS", 7 * DAY, "gpu_increases_1day"),
+    ],
+)
+def test_the_same_as_the_functions(
+    connection: Connection, data: Dataset, ladder: str, length: dt.timedelta, function: str
+) -> None:
+    shown = TimeRange(data.end - length, data.end)
+    sql = expand(increases(COLUMNS, "m.gpu_id", _everything, LADDERS[ladder]), Context(shown, {}))
+    found = sorted((r[0], r[1], *r[3:]) for r in connection.execute(sql.encode()).fetchall())
+    columns = ", ".join(f"{column}_increase::float8" for column in COLUMNS)
+    call = f"SELECT bucket, gpu_id, {columns} FROM {function}(%s, %s)"
+    expected = sorted(connection.execute(call.encode(), (shown.start, shown.end)).fetchall())
+    assert expected
+    assert any(any(row[2:]) for row in expected), "nothing grew: the test would say nothing"
+    assert found == [row for row in expected if row[0] <= shown.end]

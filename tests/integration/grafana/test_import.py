@@ -1,0 +1,484 @@
+"""`gpumon grafana import` against a server that answers, and remembers, as Grafana's HTTP API documents."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.__main__ import main
+from services.grafana import client, dashboards
+from services.grafana.dashboards import Dashboard
+from tests.support.certificates import Authority
+from tests.support.grafana_server import ADMIN, TOKEN, VIEWER_TOKEN, FakeGrafana, Reply
+from tests.support.processes import free_port
+
+SETTINGS = ("GRAFANA_URL", "GRAFANA_TOKEN", "GRAFANA_USER", "GRAFANA_PASSWORD", "GRAFANA_DS_PASSWORD", "PGHOST",
+            "TIMESCALE_DSN", "PGPORT", "PGDATABASE", "PGSSLMODE", "REQUESTS_CA_BUNDLE")  # fmt: skip
+
+
+def model(uid: str, title: str, variable: str, kind: str) -> dict[str, Any]:
+    source = {"type": kind, "uid": f"${{{variable}}}"}
+    return {
+        "uid": uid,
+        "title": title,
+        "schemaVersion": 41,
+        "refresh": "30s",
+        "templating": {
+            "list": [
+                {"type": "datasource", "name": variable, "query": kind, "current": {"value": "x"}},
+                {"type": "query", "name": "host", "datasource": source},
+            ]
+        },
+        "panels": [{"id": 1, "title": "A", "datasource": source, "targets": [{"datasource": source}]}],
+    }
+
+
+STAND_INS = (
+    Dashboard("host", "gpu-telemetry.json", model("gpu-telemetry", "GPU Telemetry", "GRAFANA_DS_UID", "postgres")),
+    Dashboard("pipeline", "gpu-pipeline.json", model("gpu-pipeline", "Pipeline", "PROMETHEUS_DS_UID", "prometheus")),
+)
+
+
+@pytest.fixture(autouse=True)
+def _surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login somebody password else\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setattr(dashboards, "committed", lambda: list(STAND_INS))
+    monkeypatch.setattr(dashboards, "names", lambda: ["host", "pipeline"])
+
+
+@pytest.fixture
+def grafana() -> Iterator[FakeGrafana]:
+    with FakeGrafana() as server:
+        server.add_data_source("gpu-telemetry-ds", "gpu-telemetry")
+        server.add_data_source("gpu-prometheus", "Prometheus", "prometheus")
+        yield server
+
+
+class Said:
+    """What one run printed."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def document(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.out)
+        return found
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        return {d["name"]: d["status"] for d in self.document["dashboards"]}
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Any:
+    def command(server: FakeGrafana | str, *arguments: str, token: str | None = TOKEN) -> Said:
+        url = server if isinstance(server, str) else server.url
+        login = ["--token", token] if token else []
+        code = main(["grafana", "import", "--url", url, *login, *arguments])
+        out, err = capsys.readouterr()
+        for secret in (TOKEN, VIEWER_TOKEN, ADMIN[1], "db-secret"):
+            assert secret not in out + err
+        return Said(code, out, err)
+
+    return command
+
+
+# --- what it does -----------------------------------------------------------------------------------------------------
+
+
+def test_first_run_creates_second_leaves_all_alone(grafana: FakeGrafana, run: Any) -> None:
+    first = run(grafana, "--json")
+    assert first.code == 0, first.err
+    assert first.statuses == {"host": "created", "pipeline": "created"}
+    assert first.document["folder"] == {
+        "uid": "gpu-health-monitor",
+        "title": "GPU Health Monitor",
+        "status": "created",
+    }
+    assert {d["uid"] for d in first.document["dashboards"]} == set(grafana.dashboards)
+    assert {kept["folderUid"] for kept in grafana.dashboards.values()} == {"gpu-health-monitor"}
+    assert first.document["dashboards"][0]["url"] == f"{grafana.url}/d/gpu-telemetry/gpu-telemetry"
+    grafana.requests.clear()
+    second = run(grafana, "--json")
+    assert second.code == 0
+    assert second.statuses == {"host": "unchanged", "pipeline": "unchanged"}
+    assert second.document["folder"]["status"] == "found"
+    assert grafana.writes() == []
+    assert [len(kept["versions"]) for kept in grafana.dashboards.values()] == [1, 1]
+
+
+def test_data_source_is_in_place_of_its_variable_everywhere(grafana: FakeGrafana, run: Any) -> None:
+    run(grafana)
+    stored = grafana.dashboards["gpu-telemetry"]["dashboard"]
+    assert "_DS_UID" not in json.dumps(stored)
+    assert stored["panels"][0]["targets"][0]["datasource"]["uid"] == "gpu-telemetry-ds"
+    assert [v["name"] for v in stored["templating"]["list"]] == ["host"], "a picker that steers nothing"
+    assert "gpu-prometheus" in json.dumps(grafana.dashboards["gpu-pipeline"]["dashboard"])
+
+
+def test_what_somebody_changed_is_written_again_as_a_new_version(grafana: FakeGrafana, run: Any) -> None:
+    run(grafana)
+    kept = grafana.dashboards["gpu-telemetry"]
+    kept["dashboard"]["panels"][0]["title"] = "Mine"
+    kept["versions"].append({"version": 2, "message": ""})
+    again = run(grafana, "--json")
+    assert again.statuses == {"host": "updated", "pipeline": "unchanged"}
+    assert kept["dashboard"]["panels"][0]["title"] != grafana.dashboards["gpu-telemetry"]["dashboard"]["panels"][0]
+    assert grafana.dashboards["gpu-telemetry"]["dashboard"]["panels"][0]["title"] == "A"
+
+
+def test_what_was_moved_comes_back(grafana: FakeGrafana, run: Any) -> None:
+    run(grafana)
+    grafana.dashboards["gpu-telemetry"]["folderUid"] = ""
+    assert run(grafana, "--json").statuses == {"host": "updated", "pipeline": "unchanged"}
+    assert grafana.dashboards["gpu-telemetry"]["folderUid"] == "gpu-health-monitor"
+
+
+def test_a_grafana_that_rewrites_dashboards_is_still_left_alone(grafana: FakeGrafana, run: Any) -> None:
+    """min_refresh_interval, a newer schema: read back it differs, but our version is the newest."""
+    grafana.on_save = lambda m: m.update(refresh="1m", schemaVersion=42)
+    run(grafana)
+    assert run(grafana, "--json").statuses == {"host": "unchanged", "pipeline": "unchanged"}
+    grafana.dashboards["gpu-telemetry"]["versions"].append({"version": 2, "message": "by hand"})
+    assert run(grafana, "--json").statuses == {"host": "updated", "pipeline": "unchanged"}
+
+
+def test_dry_run_writes_nothing_and_says_what_it_would_do(grafana: FakeGrafana, run: Any) -> None:
+    would = run(grafana, "--dry-run", "--json")
+    assert would.code == 0
+    assert would.statuses == {"host": "would be created", "pipeline": "would be created"}
+    assert would.document["folder"]["status"] == "would be created"
+    assert grafana.writes() == []
+    run(grafana)
+    grafana.dashboards["gpu-telemetry"]["dashboard"]["title"] = "Mine"
+    grafana.dashboards["gpu-telemetry"]["versions"].append({"version": 2, "message": ""})
+    assert run(grafana, "--dry-run", "--json").statuses == {"host": "would be updated", "pipeline": "unchanged"}
+
+
+def test_only_some(grafana: FakeGrafana, run: Any) -> None:
+    assert run(grafana, "--only", "host", "--json").statuses == {"host": "created"}
+
+
+def test_root_and_a_folder_of_another_alphabet(grafana: FakeGrafana, run: Any) -> None:
+    run(grafana, "--only", "host", "--folder", "")
+    assert grafana.dashboards["gpu-telemetry"]["folderUid"] == ""
+    assert grafana.folders == []
+    assert run(grafana, "--only", "host", "--folder", "GPU の監視").code == 0
+    assert [f["title"] for f in grafana.folders] == ["GPU の監視"]
+    assert run(grafana, "--only", "host", "--folder", "GPU の監視", "--json").statuses == {"host": "unchanged"}
+
+
+def test_a_folder_of_that_title_is_used_whatever_its_uid(grafana: FakeGrafana, run: Any) -> None:
+    """The one that provisioning made has a random uid; it may be on the second page of the list."""
+    grafana.folders = [{"id": n, "uid": f"u{n}", "title": f"t{n}"} for n in range(1000)]
+    grafana.folders.append({"id": 7, "uid": "Xk2Rnd9", "title": "GPU Health Monitor"})
+    assert run(grafana, "--only", "host", "--json").document["folder"]["uid"] == "Xk2Rnd9"
+    assert len(grafana.folders) == 1001
+
+
+def test_under_a_sub_path(run: Any) -> None:
+    with FakeGrafana(sub_path="/grafana") as server:
+        server.add_data_source("gpu-telemetry-ds", "gpu-telemetry")
+        done = run(server, "--only", "host", "--json")
+        assert done.code == 0
+        assert done.document["dashboards"][0]["url"] == f"{server.url}/d/gpu-telemetry/gpu-telemetry"
+
+
+@pytest.mark.parametrize("how", ["flags", "settings", "url"])
+def test_user_and_password(grafana: FakeGrafana, run: Any, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    url, arguments = grafana.url, []
+    if how == "flags":
+        arguments = ["--user", ADMIN[0], "--password", ADMIN[1]]
+    elif how == "settings":
+        monkeypatch.setenv("GRAFANA_USER", ADMIN[0])
+        monkeypatch.setenv("GRAFANA_PASSWORD", ADMIN[1])
+    else:
+        url = url.replace("//", f"//{ADMIN[0]}:{ADMIN[1]}@")
+    done = run(url, *arguments, "--json", token=None)
+    assert done.code == 0, done.err
+    assert done.document["url"] == grafana.url
+
+
+def test_token_and_url_of_the_settings(grafana: FakeGrafana, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GRAFANA_URL", grafana.url)
+    monkeypatch.setenv("GRAFANA_TOKEN", TOKEN)
+    assert main(["grafana", "import"]) == 0
+
+
+# --- data sources -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wanted", ["other-uid", "Another"])
+def test_data_source_by_uid_or_name(grafana: FakeGrafana, run: Any, wanted: str) -> None:
+    grafana.add_data_source("other-uid", "Another", "postgres")
+    run(grafana, "--only", "host", "--datasource", wanted)
+    assert "other-uid" in json.dumps(grafana.dashboards["gpu-telemetry"]["dashboard"])
+
+
+def test_without_prometheus_the_rest_goes(grafana: FakeGrafana, run: Any) -> None:
+    grafana.data_sources.pop()
+    done = run(grafana, "--json")
+    assert done.code == 0
+    assert done.statuses == {"host": "created", "pipeline": "skipped"}
+    assert "no Prometheus data source" in done.document["dashboards"][1]["reason"]
+    refused = run(grafana, "--only", "pipeline")
+    assert refused.code == 1
+    assert "no Prometheus data source" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("present", "arguments", "words"),
+    [
+        ([], [], ["no PostgreSQL data source", "none at all", "--create-datasource"]),
+        ([("loki", "Loki", "loki")], [], ["Loki (uid loki, loki)"]),
+        ([("a", "A", "postgres"), ("b", "B", "postgres")], [], ["several", "A (uid a", "B (uid b", "--datasource"]),
+        ([("a", "A", "postgres")], ["--datasource", "zz"], ["'zz'", "A (uid a"]),
+        ([("a", "A", "loki")], ["--datasource", "A"], ["loki", "PostgreSQL"]),
+    ],
+)
+def test_no_usable_data_source(
+    grafana: FakeGrafana, run: Any, present: list[tuple[str, str, str]], arguments: list[str], words: list[str]
+) -> None:
+    grafana.data_sources.clear()
+    for source in present:
+        grafana.add_data_source(*source)
+    refused = run(grafana, "--only", "host", *arguments)
+    assert refused.code == 1
+    assert all(word in refused.err for word in words), refused.err
+    assert grafana.writes() == []
+
+
+def test_data_source_is_made_once(grafana: FakeGrafana, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    grafana.data_sources.clear()
+    monkeypatch.setenv("PGHOST", "db.example")
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    flags = ["--only", "host", "--create-datasource", "--ds-user", "grafana", "--ds-password", "db-secret"]
+    login = ["--user", ADMIN[0], "--password", ADMIN[1], "--json"]
+    dry = run(grafana, *flags, *login, "--dry-run", token=None)
+    assert dry.document["data_sources"][0]["status"] == "would be created"
+    assert grafana.data_sources == []
+    first = run(grafana, *flags, *login, token=None)
+    assert first.code == 0, first.err
+    assert first.document["data_sources"][0]["status"] == "created"
+    (made,) = grafana.data_sources
+    assert (made["uid"], made["name"], made["url"]) == ("gpu-telemetry-ds", "gpu-telemetry", "db.example:5432")
+    assert (made["user"], made["jsonData"]["sslmode"]) == ("grafana", "verify-full")
+    assert made["secureJsonFields"] == {"password": True}
+    bodies = [body for method, path, body in grafana.requests if path == "/api/datasources" and method == "POST"]
+    assert bodies[0] is not None
+    assert bodies[0]["secureJsonData"] == {"password": "db-secret"}
+    assert run(grafana, *flags, *login, token=None).document["data_sources"][0]["status"] == "found"
+    assert len(grafana.data_sources) == 1
+
+
+def test_making_a_data_source_needs_an_admin(grafana: FakeGrafana, run: Any) -> None:
+    grafana.data_sources.clear()
+    refused = run(grafana, "--create-datasource", "--ds-user", "grafana", "--ds-password", "db-secret")
+    assert refused.code == 1
+    assert "datasources:create" in refused.err
+    assert "Admin" in refused.err
+
+
+def test_a_name_that_is_taken(grafana: FakeGrafana, run: Any) -> None:
+    grafana.data_sources.clear()
+    grafana.add_data_source("mine", "gpu-telemetry", "loki")
+    login = ["--user", ADMIN[0], "--password", ADMIN[1]]
+    refused = run(grafana, *login, "--create-datasource", "--ds-user", "g", "--ds-password", "db-secret", token=None)
+    assert refused.code == 1
+    assert "is there already" in refused.err
+
+
+# --- what goes wrong --------------------------------------------------------------------------------------------------
+
+
+def test_nobody_answers(run: Any) -> None:
+    refused = run(f"http://127.0.0.1:{free_port()}")
+    assert refused.code == 1
+    assert "Connection refused" in refused.err
+    assert refused.err.count("\n") == 1
+    assert "no such host" in run("http://nobody.invalid:3000").err
+
+
+def test_wrong_logins(grafana: FakeGrafana, run: Any) -> None:
+    for arguments, words in (
+        (["--token", "glsa_wrong"], ["401", "by token", "Invalid API key"]),
+        (["--user", "admin", "--password", "wrong"], ["401", "as user admin", "Invalid username or password"]),
+        ([], ["needs a login", "GRAFANA_TOKEN"]),
+        (["--token", "a b"], ["spaces"]),
+        (["--user", "admin"], ["without a password"]),
+    ):
+        refused = run(grafana, *arguments, token=None)
+        assert refused.code == 1
+        assert all(word in refused.err for word in words), refused.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--token", "x", "--user", "y"], "not both"),
+        (["--password", "x"], "without --user"),
+        (["--token", "x", "--create-datasource"], "--ds-user"),
+        (["--token", "x", "--ds-user", "g"], "--create-datasource"),
+    ],
+)
+def test_a_command_line_that_makes_no_sense(grafana: FakeGrafana, run: Any, arguments: list[str], words: str) -> None:
+    refused = run(grafana, *arguments, token=None)
+    assert refused.code == 2
+    assert words in refused.err
+    assert grafana.requests == []
+
+
+@pytest.mark.parametrize("url", ["localhost:3000", "ftp://x", "http://", "http://h:99999", "http://h/?a=b"])
+def test_what_is_no_address(run: Any, url: str) -> None:
+    refused = run(url)
+    assert refused.code == 1
+    assert "is not the address of a Grafana" in refused.err
+
+
+def test_viewer_may_not_write(grafana: FakeGrafana, run: Any) -> None:
+    refused = run(grafana, token=VIEWER_TOKEN)
+    assert refused.code == 1
+    assert "403" in refused.err
+    assert "folders:create" in refused.err
+    assert "Editor" in refused.err
+
+
+def test_a_folder_that_is_not_for_us(grafana: FakeGrafana, run: Any) -> None:
+    grafana.folders.append({"id": 1, "uid": "gpu-health-monitor", "title": "GPU Health Monitor"})
+    grafana.unseen_folders.add("gpu-health-monitor")
+    refused = run(grafana)
+    assert refused.code == 1
+    assert "cannot see" in refused.err
+
+
+def test_another_dashboard_has_the_title(grafana: FakeGrafana, run: Any) -> None:
+    """It is not replaced; the other one still goes."""
+    run(grafana)
+    kept = grafana.dashboards.pop("gpu-telemetry")
+    grafana.dashboards["theirs"] = kept | {"dashboard": kept["dashboard"] | {"uid": "theirs"}}
+    refused = run(grafana, "--json")
+    assert refused.code == 1
+    assert refused.document["ok"] is False
+    assert refused.statuses == {"host": "failed", "pipeline": "unchanged"}
+    assert "another dashboard with this title" in refused.err
+    assert "theirs" in grafana.dashboards
+
+
+def test_provisioned_dashboards(grafana: FakeGrafana, run: Any) -> None:
+    run(grafana)
+    grafana.provisioned["gpu-telemetry"] = "gpu-telemetry.json"
+    assert run(grafana, "--json").statuses["host"] == "unchanged"
+    grafana.dashboards["gpu-telemetry"]["dashboard"]["title"] = "Older"
+    grafana.dashboards["gpu-telemetry"]["versions"].append({"version": 2, "message": ""})
+    refused = run(grafana)
+    assert refused.code == 1
+    assert "provisions it from a file (gpu-telemetry.json)" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ('{"message": "Cannot save provisioned dashboard"}', 400, "provisions it from a file"),
+        ('{"message": "x", "status": "version-mismatch"}', 412, "somebody else saved it"),
+        ('{"message": "x", "status": "plugin-dashboard"}', 412, "belongs to a plug-in"),
+        ('{"message": "folder not found"}', 404, "is gone"),
+        ('{"message": "uid contains illegal characters"}', 400, "HTTP 400"),
+        ("<html><title>413 Request Entity Too Large</title></html>", 413, "413 Request Entity Too Large"),
+    ],
+)
+def test_a_save_that_is_refused(grafana: FakeGrafana, run: Any, body: str, status: int, words: str) -> None:
+    saves = client.Grafana.post
+
+    def refuse(self: client.Grafana, path: str, document: Any, needs: str) -> Any:
+        if path == "/api/dashboards/db":
+            grafana.next.append(Reply(status, body))
+        return saves(self, path, document, needs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client.Grafana, "post", refuse)
+        refused = run(grafana, "--only", "host")
+    assert refused.code == 1
+    assert words in refused.err
+
+
+@pytest.mark.parametrize(
+    ("reply", "words"),
+    [
+        (Reply(404, "404 page not found"), ["not a Grafana", "sub-path"]),
+        (Reply(200, "<!doctype html><title>Welcome</title>", {"Content-Type": "text/html"}), ["a web page"]),
+        (Reply(200, '{"status": "UP"}'), ["does not answer as Grafana"]),
+        (Reply(302, "", {"Location": "https://sso.example/login?rd=x"}), ["login page", "https://sso.example/login"]),
+        (Reply(302, "", {"Location": "/login"}), ["login page"]),
+        (Reply(308, "", {"Location": "https://h/grafana/api/health"}), ["--url https://h/grafana"]),
+        (Reply(400, "Client sent an HTTP request to an HTTPS server."), ["HTTPS server"]),
+        (Reply(429, "", {"Retry-After": "3600"}), ["3600 s", "429"]),
+    ],
+)
+def test_what_is_no_grafana(grafana: FakeGrafana, run: Any, reply: Reply, words: list[str]) -> None:
+    grafana.next.append(reply)
+    refused = run(grafana, "--json")
+    assert refused.code == 1
+    assert refused.document["ok"] is False
+    assert all(word in refused.err for word in words), refused.err
+    assert refused.err.count("\n") == 1
+    assert len(grafana.requests) == 1
+
+
+def test_what_passes_is_tried_again_with_limits(
+    grafana: FakeGrafana, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+    monkeypatch.setattr(time, "sleep", waited.append)
+    grafana.next = [Reply(429, "", {"Retry-After": "7"}), Reply(503), Reply(502, "<html>"), Reply(500)]
+    assert run(grafana).code == 0
+    assert waited == [7.0, 1.0, 2.0, 4.0]
+    grafana.next = [Reply(503, "<html><title>503 Service Unavailable</title></html>") for _ in range(client.ATTEMPTS)]
+    refused = run(grafana)
+    assert refused.code == 1
+    assert f"HTTP 503 {client.ATTEMPTS} times" in refused.err
+    assert grafana.next == []
+
+
+def test_tls(run: Any, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.issue("server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "server.crt", tmp_path / "server.key")
+    with FakeGrafana(tls=context) as server:
+        server.add_data_source("gpu-telemetry-ds", "gpu-telemetry")
+        refused = run(server)
+        assert refused.code == 1
+        assert "not trusted" in refused.err
+        assert "--ca-file" in refused.err
+        assert run(server, "--ca-file", str(authority.certificate)).code == 0
+        assert run(server, "--insecure").code == 0
+        assert run(server.url.replace("https", "http")).code == 1
+
+
+def test_https_where_there_is_none(grafana: FakeGrafana, run: Any) -> None:
+    assert "try http://" in run(grafana.url.replace("http", "https")).err
+
+
+def test_words_for_people(grafana: FakeGrafana, run: Any) -> None:
+    said = run(grafana)
+    assert said.out.splitlines() == [
+        f"Grafana 11.6.0 at {grafana.url}",
+        "data source gpu-telemetry (uid gpu-telemetry-ds): found",
+        "data source Prometheus (uid gpu-prometheus): found",
+        "folder GPU Health Monitor: created",
+        f"created  GPU Telemetry             {grafana.url}/d/gpu-telemetry/gpu-telemetry",
+        f"created  Pipeline                  {grafana.url}/d/gpu-pipeline/pipeline",
+    ]

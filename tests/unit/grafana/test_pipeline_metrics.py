@@ -1,0 +1,70 @@
+"""The pipeline's dashboard asks for metrics that the services have, by labels that these have."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from types import SimpleNamespace
+from typing import Any, cast
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+
+from mock_dcgm.server import Telemetry
+from services.collector.deliver import Counts
+from services.collector.metrics import CollectorMetrics
+from services.exporter.own_series import FAMILIES
+from services.sink.metrics import SinkMetrics
+from tests.support.grafana_dashboards import committed
+
+(PIPELINE,) = [dashboard for dashboard in committed() if dashboard.uid == "gpu-pipeline"]
+OF_PROMETHEUS = {"up"}
+SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
+
+
+def _collector() -> list[Metric]:
+    """The families of a collector without targets."""
+    shared = SimpleNamespace(refused=Counter(), samples=0, non_gpu=0, on_plan=0, snapshots=Counter())
+    spool = SimpleNamespace(bytes=0, max_bytes=1, records=0, oldest_age=0.0, full=False)
+    parts: dict[str, Any] = {
+        "pool": SimpleNamespace(workers=[]),
+        "shared": shared,
+        "deliverer": SimpleNamespace(counts=Counts(), waiting=0),
+        "bus": SimpleNamespace(errors={}, outstanding=0),
+        "spool": spool,
+        "files": SimpleNamespace(problems={}),
+    }
+    return list(CollectorMetrics(**parts).collect())
+
+
+def _known() -> set[str]:
+    registry = CollectorRegistry()
+    SinkMetrics(registry)
+    families = [*_collector(), *registry.collect(), *Telemetry().registry.collect()]
+    names = {family.name + suffix for family in families for suffix in SUFFIXES[family.type]}
+    return names | set(FAMILIES) | OF_PROMETHEUS
+
+
+def _expressions() -> list[str]:
+    return [query.sql for query in PIPELINE.queries()]
+
+
+def test_every_metric_asked_for_exists() -> None:
+    asked = {name for text in _expressions() for name in re.findall(r"\b(gpumon_\w+|up)\b", text)}
+    assert len(asked) > 25
+    assert asked - _known() == set()
+
+
+def test_every_step_of_the_pipeline_is_shown() -> None:
+    text = " ".join(_expressions())
+    for part in ("collector_up", "samples_scraped", "lag_messages", "freshness_seconds", "batch_rows", "batches_total",
+                 "dead_letters_total", "spool_bytes", "retries_total", "reading_age", "read_failures"):  # fmt: skip
+        assert part in text, part
+
+
+def test_legends_name_labels_that_the_query_keeps() -> None:
+    for panel in PIPELINE.panels():
+        for target in panel["targets"]:
+            kept = set(re.findall(r"\w+", " ".join(re.findall(r"by \(([^)]*)\)", target["expr"]))))
+            asked = set(re.findall(r"\{\{(\w+)\}\}", cast("str", target.get("legendFormat", ""))))
+            assert asked <= kept, (panel["title"], target["expr"])

@@ -1,0 +1,102 @@
+"""Which table a range of time is read from."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+
+import pytest
+
+from grafana import resolution
+from grafana.resolution import ERRORS, FLEET, PER_GPU, RANKING, Level, increases, read, shown, with_gaps
+from tests.support.grafana_dashboards import committed
+from tests.support.grafana_sql import parse_duration
+
+LADDERS = {"PER_GPU": PER_GPU, "FLEET": FLEET, "RANKING": RANKING, "ERRORS": ERRORS}
+HOUR, DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
+RANGES = [dt.timedelta(minutes=5), HOUR, 3 * HOUR, 6 * HOUR, 6.01 * HOUR, DAY, 2 * DAY, 7 * DAY, 60 * DAY, 400 * DAY]
+
+
+def length(text: str) -> dt.timedelta:
+    number, unit = text.split()
+    return parse_duration(number + unit[0])
+
+
+def holds(condition: str, shown_range: dt.timedelta) -> bool:
+    """Whether the condition over the length of the range is true."""
+    prefix = re.escape(f"{resolution.TO} - {resolution.FROM}")
+    parts = re.findall(rf"{prefix} (<=|>) INTERVAL '([^']+)'", condition)
+    assert len(parts) == max(1, condition.count(" AND ") + 1)
+    return all(shown_range <= length(t) if sign == "<=" else shown_range > length(t) for sign, t in parts)
+
+
+@pytest.mark.parametrize("shown_range", RANGES, ids=str)
+@pytest.mark.parametrize("name", LADDERS)
+def test_exactly_one_level_is_read(name: str, shown_range: dt.timedelta) -> None:
+    levels = LADDERS[name]
+    assert sum(holds(shown(levels, index), shown_range) for index in range(len(levels))) == 1
+
+
+@pytest.mark.parametrize(
+    ("hours", "relation"),
+    [
+        (6, "gpu_metrics"), (7, "gpu_metrics_1min"), (48, "gpu_metrics_1min"), (49, "gpu_metrics_1hour"),
+        (60 * 24, "gpu_metrics_1hour"), (61 * 24, "gpu_metrics_1day"),
+    ],
+)  # fmt: skip
+def test_levels_for_a_gpu(hours: int, relation: str) -> None:
+    found = [level.relation for i, level in enumerate(PER_GPU) if holds(shown(PER_GPU, i), hours * HOUR)]
+    assert found == [relation]
+
+
+def test_rows_are_never_read_for_more_than_a_day() -> None:
+    """In every query of every dashboard: the branch over gpu_metrics has its limit."""
+    branches = 0
+    for dashboard in committed():
+        for query in dashboard.queries():
+            for branch in re.split(r"\nUNION ALL\n", query.sql):
+                if re.search(r"\bgpu_metrics m\b", branch):
+                    (limit,) = re.findall(r"<= INTERVAL '([^']+)'", branch)
+                    assert length(limit) <= DAY, query.name
+                    branches += 1
+    assert branches > 30
+
+
+def test_fleet_reads_no_rows() -> None:
+    assert not any(level.raw for level in (*FLEET, *RANKING, *ERRORS))
+
+
+def test_levels_use_the_columns_their_tables_have() -> None:
+    rows, minutes = PER_GPU[0], PER_GPU[1]
+    assert rows.average("gpu_temp") == "m.gpu_temp::float8"
+    assert minutes.average("gpu_temp") == "m.sum_gpu_temp / nullif(m.count_gpu_temp, 0)::float8"
+    assert (minutes.lowest("x"), minutes.highest("x"), minutes.last("x"), minutes.bits("x")) == (
+        "m.min_x", "m.max_x", "m.last_x", "m.or_x",
+    )  # fmt: skip
+    assert (rows.samples, minutes.samples) == ("1", "m.samples")
+
+
+def _where(level: Level) -> str:
+    return f"WHERE m.gpu_id = 1 /* {level.relation} */"
+
+
+def test_skipping_rows_leaves_their_branch_out() -> None:
+    assert "FROM gpu_metrics m" not in read(lambda level: level.time, _where, skip_rows=True)
+    assert "FROM gpu_metrics m" in read(lambda level: level.time, _where)
+
+
+def test_increases_start_from_minutes() -> None:
+    sql = increases(["total_energy_consumption"], "m.gpu_id", _where)
+    assert "FROM gpu_metrics m" not in sql
+    first = sql.split("UNION ALL")[0]
+    assert "FROM gpu_metrics_1min m" in first
+    assert "<= INTERVAL '6 hours'" in first
+    assert "INTERVAL '10 minute' PRECEDING" in first
+
+
+def test_gaps_are_rows_of_nulls_by_series() -> None:
+    sql = with_gaps(("value",), "metric")
+    assert "PARTITION BY metric ORDER BY time" in sql
+    assert "SELECT time + gap, metric, NULL FROM" in sql
+    assert sql.endswith("ORDER BY 1, 2")
+    assert 'SELECT time, "a", "b c" FROM sample' in with_gaps(("a", "b c"))
