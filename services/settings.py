@@ -31,6 +31,13 @@ def _label(value: str) -> str:
     return value
 
 
+def _boards(value: str) -> str:
+    from services.exporter.mock_boards import boards  # noqa: PLC0415  # the simulator's models, where they are named
+
+    boards(value)
+    return value
+
+
 Label = Annotated[str, AfterValidator(_label), Field(max_length=1024)]
 Brokers = Annotated[str, AfterValidator(_brokers)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -66,6 +73,8 @@ class Settings(BaseSettings):
     # Exporter of real GPUs
     exporter_source: Literal["auto", "nvml", "nvidia-smi", "mock"] = "auto"
     """`auto`: NVML, and nvidia-smi where its library cannot be loaded."""
+    exporter_mock: Annotated[str, AfterValidator(_boards)] = "A100=8"
+    """Boards of the source `mock`, for whoever reads it: MODEL or MODEL=COUNT, comma-separated."""
     exporter_host: str = "127.0.0.1"
     exporter_port: Port = 9400
     exporter_interval: Seconds | None = None
@@ -324,6 +333,12 @@ def _explain(error: ValidationError) -> str:
 def hostname() -> str:
     """The name of this host, as exporters and logs use it."""
     return socket.gethostname()
+
+
+def sudo_user() -> tuple[int, int] | None:
+    """User and group id of who called sudo; None without sudo."""
+    user, group = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
+    return (int(user), int(group)) if os.getuid() == 0 and user.isdigit() and group.isdigit() else None
 
 
 def child_environment(**variables: str) -> dict[str, str]:

@@ -20,6 +20,8 @@ TICK_JOBS_SECONDS = 30
 """The embedded database has no background workers: it runs due jobs (aggregates, compression, retention) this often."""
 MIGRATE_WITHIN_SECONDS = 120.0
 MOCK_WITHIN_SECONDS = 60.0
+_OF_ITS_OWN = {"DESTINATION": "kafka", "TARGETS": "", "SHARD_INDEX": "0", "SHARD_COUNT": "1"}
+"""What a shell or `.env` that is set up for a host's own collector must not bring into the demo."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class Pipeline:
             (self._plan.directory / directory).mkdir(parents=True, exist_ok=True)
         self._start_database()
         self._start_broker()
-        self._variables = {"KAFKA_BOOTSTRAP": self.bootstrap, "TIMESCALE_DSN": self.dsn}
+        self._variables = {"KAFKA_BOOTSTRAP": self.bootstrap, "TIMESCALE_DSN": self.dsn, **self._topics, **_OF_ITS_OWN}
         self._role("migrate", ["migrate"]).wait(MIGRATE_WITHIN_SECONDS)
         del self.roles["migrate"]
         self._start_mock()
@@ -113,9 +115,16 @@ class Pipeline:
             "TARGETS_FILES": str(self._targets),
             "COLLECTION_INTERVAL": f"{self._plan.interval:g}",
             "SPOOL_DIR": str(self._plan.directory / "spool"),
+            "STATUS_FILE": str(self._plan.directory / "status.json"),
         }
         collector = self._role("collector", ["collector"])
         self._say(f"collector: every {self._plan.interval:g} s, http://127.0.0.1:{collector.ops_port}/metrics")
+
+    @property
+    def _topics(self) -> dict[str, str]:
+        """As we see them, also where they are in a `.env` that the roles do not read."""
+        names = ("kafka_topic", "kafka_topic_invalid", "kafka_topic_events", "kafka_group")
+        return {name.upper(): str(getattr(self._settings, name)) for name in names}
 
     @property
     def _targets(self) -> Path:

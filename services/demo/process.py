@@ -47,7 +47,10 @@ def _ending(status: int) -> str:
 
 
 class RoleProcess:
-    """`gpumon <role>` started by us. stdout and stderr go to `<logs>/<name>.log`."""
+    """`gpumon <role>` started by us. stdout and stderr go to `<logs>/<name>.log`.
+
+    It runs in the directory above the logs: a `.env` where we were started is not meant for it.
+    """
 
     def __init__(self, name: str, arguments: list[str], variables: Mapping[str, str], logs: Path) -> None:
         self.name = name
@@ -60,6 +63,7 @@ class RoleProcess:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "services", *arguments],
                 env=environment,
+                cwd=logs.parent,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

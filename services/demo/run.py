@@ -87,6 +87,7 @@ def _plan(args: argparse.Namespace, settings: Settings, scratch: Path) -> Plan:
     data = args.data_dir or settings.data_dir
     if data is not None:
         data.mkdir(parents=True, exist_ok=True)
+        data = data.resolve()  # the roles run elsewhere
     return Plan(
         gpus=args.gpus,
         hosts=args.hosts or max(min(2, args.gpus), -(-args.gpus // 8)),

@@ -7,6 +7,7 @@ import dataclasses
 import getpass
 import io
 import json
+import os
 import sys
 import tarfile
 import time
@@ -21,7 +22,7 @@ from services.doctor.collect import TIME_LIMIT, collect
 from services.doctor.evidence import PROBES, Evidence, Facts, Output, Probe
 from services.doctor.findings import Finding, Severity
 from services.doctor.mask import mask
-from services.settings import Settings, hostname
+from services.settings import Settings, hostname, sudo_user
 
 _MARKS: Final = {Severity.CRITICAL: "[!!]", Severity.WARNING: "[! ]", Severity.INFO: "[i ]"}
 
@@ -128,7 +129,15 @@ def write_bundle(directory: Path, evidence: Evidence, report: str, findings: lis
             entry = tarfile.TarInfo(f"{stem}/{name}")
             entry.size, entry.mtime, entry.mode = len(data), int(time.time()), 0o600
             archive.addfile(entry, io.BytesIO(data))
+    _give_to_caller(path)
     return path
+
+
+def _give_to_caller(path: Path) -> None:
+    """Under sudo the bundle belongs to who asked for it, who could not read it otherwise."""
+    owner = sudo_user()
+    if owner is not None:
+        os.chown(path, *owner)
 
 
 def _page(probe: Probe, output: Output) -> str:

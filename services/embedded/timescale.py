@@ -136,19 +136,20 @@ def require_node() -> str:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the role `timescaledb`."""
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (passwords are not checked)")
-    parser.add_argument("--port", type=int, default=0, help="TCP port, 0 takes a free one (default)")
+    parser.add_argument("--port", type=int, help="TCP port, 0 takes a free one (default: PGPORT if it is set, else 0)")
     parser.add_argument("--data-dir", type=Path, help="keep the database here (default: DATA_DIR, else in memory)")
-    parser.add_argument("--database", default=DEFAULT_DATABASE, help="name of the database (default: %(default)s)")
+    parser.add_argument("--database", help="name of the database (default: PGDATABASE, else gpu_health)")
     parser.add_argument("--tick-jobs", type=int, metavar="SECONDS", help="look for due TimescaleDB jobs so often")
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Role `timescaledb`: print {"dsn", "port", "pid"} and serve until SIGTERM or the end of stdin."""
+    wanted = settings.pgport if "pgport" in settings.model_fields_set else 0
     server = EmbeddedTimescale(
         args.data_dir or settings.data_dir,
-        port=args.port,
+        port=wanted if args.port is None else args.port,
         host=args.host,
-        database=args.database,
+        database=args.database or settings.pgdatabase,
         tick_jobs=args.tick_jobs,
     )
     try:
@@ -156,6 +157,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     except EmbeddedTimescaleError as error:
         sys.stderr.write(f"gpumon timescaledb: {error}\n")
         return 1
+    if sys.stderr.isatty():
+        sys.stderr.write(f"TimescaleDB is ready: psql '{server.dsn}'; Ctrl-C stops it\n")
     try:
         serve_until_told({"dsn": server.dsn, "port": server.port, "pid": server.pid}, lambda: server.running)
         return 0 if server.running else 1

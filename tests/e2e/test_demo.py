@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from tests.support.processes import KillWithParent, wait_until
 
 pytestmark = pytest.mark.timescale
 
+ROOT = Path(__file__).parents[2]
 KEYS = {
     "scraped_samples", "published_events", "rows_inserted", "duplicates", "dead_letters", "gpus",
     "freshness_seconds_p50", "freshness_seconds_p99", "ok",
@@ -43,14 +45,14 @@ def _node() -> None:
 class Demo:
     """The command as a process group of its own; stdout and stderr in files."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, cwd: Path = ROOT) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         self._out, self._err = directory / "stdout", directory / "stderr"
         environment = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG", "TMPDIR")}  # noqa: TID251  # nothing leaks in
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "services", "demo", *arguments],
-                cwd=Path(__file__).parents[2],
+                cwd=cwd,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -88,8 +90,8 @@ class Demo:
 def demo(tmp_path: Path) -> Iterator[Any]:
     started: list[Demo] = []
 
-    def start(*arguments: str) -> Demo:
-        started.append(Demo(tmp_path / f"demo-{len(started)}", *arguments))
+    def start(*arguments: str, cwd: Path = ROOT) -> Demo:
+        started.append(Demo(tmp_path / f"demo-{len(started)}", *arguments, cwd=cwd))
         return started[-1]
 
     yield start
@@ -133,7 +135,7 @@ def test_ends_by_itself_and_says_what_happened(demo: Any) -> None:
     started.wait_for(STARTED)
     processes = descendants(started.process.pid)
     result = started.result()
-    print(f"demo of 4 s: {result}")
+    print(f"demo of 8 s: {result}")
     assert result.keys() >= KEYS
     assert result["ok"] is True
     assert result["gpus"] == 16
@@ -173,6 +175,17 @@ def test_kill_9_leaves_no_process(demo: Any) -> None:
     started.process.kill()
     started.process.wait()
     wait_until(lambda: not still_there(processes), within=40, what=f"the end of {still_there(processes)}")
+
+
+def test_a_host_that_is_set_up_for_itself_does_not_get_into_the_demo(demo: Any, tmp_path: Path) -> None:
+    """The owner's `.env` names a destination and targets of its own, `status.json` what the host does."""
+    home = tmp_path / "home"
+    home.mkdir()
+    shutil.copy(ROOT / ".env.example", home / ".env")
+    (home / "status.json").write_text('{"tag": "prod"}')
+    result = demo("--seconds", "8", "--gpus", "8", "--interval", "0.5", "--json", cwd=home).result()
+    assert (result["ok"], result["gpus"]) == (True, 8)
+    assert {path.name for path in home.iterdir()} == {".env", "status.json"}
 
 
 def test_data_dir_twice(demo: Any, tmp_path: Path) -> None:

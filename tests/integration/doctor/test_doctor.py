@@ -81,3 +81,10 @@ def test_an_unwritable_place_is_said_and_the_report_still_shown(programs: Path, 
     assert done.returncode == 1
     assert "cannot be written" in done.stderr
     assert "probes" in done.stdout
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_under_sudo_the_bundle_belongs_to_who_asked(programs: Path, tmp_path: Path) -> None:
+    doctor(programs, "--out", str(tmp_path), "--offline", SUDO_UID="65534", SUDO_GID="65534")
+    (bundle,) = tmp_path.glob("*.tar.gz")
+    assert (bundle.stat().st_uid, bundle.stat().st_gid) == (65534, 65534)
