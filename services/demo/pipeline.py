@@ -20,7 +20,7 @@ TICK_JOBS_SECONDS = 30
 """The embedded database has no background workers: it runs due jobs (aggregates, compression, retention) this often."""
 MIGRATE_WITHIN_SECONDS = 120.0
 MOCK_WITHIN_SECONDS = 60.0
-_OF_ITS_OWN = {"DESTINATION": "kafka", "TARGETS": "", "SHARD_INDEX": "0", "SHARD_COUNT": "1"}
+OF_ITS_OWN = {"DESTINATION": "kafka", "TARGETS": "", "SHARD_INDEX": "0", "SHARD_COUNT": "1"}
 """What a shell or `.env` that is set up for a host's own collector must not bring into the demo."""
 
 
@@ -56,7 +56,7 @@ class Pipeline:
             (self._plan.directory / directory).mkdir(parents=True, exist_ok=True)
         self._start_database()
         self._start_broker()
-        self._variables = {"KAFKA_BOOTSTRAP": self.bootstrap, "TIMESCALE_DSN": self.dsn, **self._topics, **_OF_ITS_OWN}
+        self._variables = {"KAFKA_BOOTSTRAP": self.bootstrap, "TIMESCALE_DSN": self.dsn, **self._topics, **OF_ITS_OWN}
         self._role("migrate", ["migrate"]).wait(MIGRATE_WITHIN_SECONDS)
         del self.roles["migrate"]
         self._start_mock()

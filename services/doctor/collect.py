@@ -19,7 +19,7 @@ from services.settings import child_environment
 TIME_LIMIT: Final = 20.0
 """Seconds. nvidia-smi on a host with eight GPUs and no persistence mode takes about ten."""
 MAX_BYTES: Final = 4 * 1024 * 1024
-"""The end of a longer output is kept: logs end with what matters."""
+"""The end of a longer output is kept: logs end with what matters. 37 probes, so 150 MB at the very worst."""
 WORKERS: Final = 6
 
 

@@ -93,7 +93,10 @@ def versions(evidence: Evidence) -> Found:
 
 def nvidia_smi(evidence: Evidence) -> Found:
     smi = of(evidence, "nvidia-smi")
-    if smi.ok or "mismatch" in smi.text.lower():
+    if "mismatch" in smi.text.lower():
+        return
+    if smi.ok:
+        yield from _answer(smi.text)
         return
     if smi.problem == "not installed":
         yield critical(
@@ -113,6 +116,17 @@ def nvidia_smi(evidence: Evidence) -> Found:
             f"nvidia-smi ends with code {smi.code}",
             "sudo dmesg | grep -iE 'nvrm|nvidia' has the reason",
             first_line(smi.text),
+        )
+
+
+def _answer(text: str) -> Found:
+    """Its table has the driver's version in the frame; anything else with exit code 0 is not nvidia-smi's."""
+    if not re.search(r"Driver Version\s*:\s*\d+\.\d+", text):
+        yield critical(
+            "nvidia_smi_garbage",
+            "nvidia-smi answers something that is not its table",
+            "is it the driver's own program? type -a nvidia-smi; reinstall the driver's utilities",
+            repr(first_line(text)[:80]),
         )
 
 

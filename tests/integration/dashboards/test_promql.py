@@ -18,7 +18,7 @@ import pytest
 import yaml
 from confluent_kafka import Producer
 
-from services.demo.pipeline import Pipeline, Plan
+from services.demo.pipeline import OF_ITS_OWN, Pipeline, Plan
 from services.embedded.timescale import EmbeddedTimescaleError, require_node
 from services.settings import load
 from tests.integration.exporter.process import ExporterProcess
@@ -74,7 +74,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("promql")
     dead = f"127.0.0.1:{free_port()}"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TARGETS", dead)
+        patch.setitem(OF_ITS_OWN, "TARGETS", dead)  # beside the mock's target file
         patch.delenv("TIMESCALE_DSN", raising=False)
         patch.delenv("KAFKA_BOOTSTRAP", raising=False)
         settings = load(mock_port=free_port())

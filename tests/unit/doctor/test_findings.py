@@ -62,7 +62,7 @@ def healthy(**changes: Output | str) -> Evidence:
         "driver-version": "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Mon Sep  1 00:00:00 UTC 2025\n",
         "secure-boot": "SecureBoot disabled\n",
         "dmesg": "[    0.000000] Linux version 6.8.0\n",
-        "nvidia-smi": "Sun Nov 22 06:00:00 2026\n",
+        "nvidia-smi": "| NVIDIA-SMI 580.95.05   Driver Version: 580.95.05   CUDA Version: 13.0 |\n",
         "nvidia-smi-query": SMI_Q,
         "device-nodes": "crw-rw-rw- 0:0 2026-11-22 06:00 /dev/nvidia0 readable\n",
         "timedatectl": "System clock synchronized: yes\n",
@@ -116,6 +116,7 @@ CASES = [
         Severity.CRITICAL,
         "dmesg",
     ),
+    ("nvidia_smi_garbage", {"nvidia_smi": "\x1b[2J\x00 nonsense"}, Severity.CRITICAL, "type -a nvidia-smi"),
     ("no_device_nodes", {"device_nodes": Output(problem="not there")}, Severity.WARNING, "nvidia-modprobe"),
     (
         "device_permission",
