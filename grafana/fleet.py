@@ -78,7 +78,7 @@ FROM (
 ) g GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"""
     columns: Overrides = {
         "/^(\\d+|hottest)$/": cell(style.TEMPERATURE, units.Celsius),
-        "/^\\d+$/": {"custom.width": 62},
+        "/^\\d+$/": {"custom.width": 62, "mappings": [panels.unknown("transparent", "")]},
         "/^silent$/": cell(style.ANY_IS_BAD, units.Short),
         "/^host$/": HOST_LINK,
     }

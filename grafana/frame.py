@@ -51,7 +51,7 @@ def data_source(name: str, plugin: str, current: tuple[str, str]) -> Variable:
 
 
 def postgres_variable() -> Variable:
-    return data_source("GRAFANA_DS_UID", "grafana-postgresql-datasource", ("GPU telemetry", "gpu-telemetry-ds"))
+    return data_source("GRAFANA_DS_UID", "grafana-postgresql-datasource", ("gpu-telemetry", "gpu-telemetry-ds"))
 
 
 def prometheus_variable() -> Variable:

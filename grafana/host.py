@@ -96,7 +96,7 @@ FROM (SELECT coalesce(v.model, 'unknown model') AS model, count(*) AS n {LATEST}
             celsius, series(current), of=hot),
         panels.number(
             "Current Status", "What the operator says the host is doing now (`gpumon status`).",
-            "none", rows(status), text=True).mappings([panels.statuses(upper=True)]),
+            "none", rows(status), text=True).mappings([panels.statuses(upper=True), panels.unknown()]),
         panels.number(
             "Max Temp", "Highest GPU temperature within the time range.",
             celsius, rows(over + "SELECT max(high) AS max FROM sample"), of=hot),

@@ -125,7 +125,7 @@ def steps(of: Thresholds) -> Properties:
 def cell(of: Thresholds, unit: str) -> Properties:
     """A table's column, its cells coloured by thresholds."""
     background = options.TableColoredBackgroundCellOptions(mode=options.TableCellBackgroundDisplayMode.BASIC)
-    return {"unit": unit, "custom.cellOptions": background, **steps(of)}
+    return {"unit": unit, "custom.cellOptions": background, "mappings": [unknown("transparent")], **steps(of)}
 
 
 def link(title: str, url: str) -> Properties:
@@ -144,6 +144,13 @@ def text_map(texts: Mapping[str, tuple[str, str]]) -> models.ValueMapping:
             for index, (value, (text, colour)) in enumerate(texts.items())
         }
     )
+
+
+def unknown(colour: str = style.GREY, text: str = style.NO_VALUE) -> models.SpecialValueMap:
+    """NULL. Left to itself, Grafana gives it the colour of the lowest threshold, which is that of a good value."""
+    result = models.ValueMappingResult(text=text, color=colour, index=0)
+    match = models.SpecialValueMatch.NULL_AND_NAN
+    return models.SpecialValueMap(options=models.DashboardSpecialValueMapOptions(match=match, result=result))
 
 
 def statuses(*, upper: bool = False) -> models.ValueMapping:
@@ -170,7 +177,7 @@ def number(
     reduce = common.ReduceDataOptions().calcs(["lastNotNull"]).fields(fields).values(False)
     panel = _common(stat.Panel(), title, description, unit, query).reduce_options(reduce).height(4).span(4)
     panel.color_mode(options.BigValueColorMode.VALUE).graph_mode(options.BigValueGraphMode.NONE)
-    return panel.thresholds(thresholds(of)).color_scheme(_by_thresholds())
+    return panel.thresholds(thresholds(of)).color_scheme(_by_thresholds()).mappings([unknown()])
 
 
 def _by_thresholds() -> dashboard.FieldColor:

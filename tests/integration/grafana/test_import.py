@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import ssl
 import time
@@ -154,6 +155,12 @@ def test_a_grafana_that_rewrites_dashboards_is_still_left_alone(grafana: FakeGra
     assert run(grafana, "--json").statuses == {"host": "unchanged", "pipeline": "unchanged"}
     grafana.dashboards["gpu-telemetry"]["versions"].append({"version": 2, "message": "by hand"})
     assert run(grafana, "--json").statuses == {"host": "updated", "pipeline": "unchanged"}
+
+
+def test_the_same_content_is_left_alone_whoever_saved_it(grafana: FakeGrafana, run: Any) -> None:
+    run(grafana)
+    grafana.dashboards["gpu-telemetry"]["versions"].append({"version": 2, "message": "restored by hand"})
+    assert run(grafana, "--json").statuses == {"host": "unchanged", "pipeline": "unchanged"}
 
 
 def test_dry_run_writes_nothing_and_says_what_it_would_do(grafana: FakeGrafana, run: Any) -> None:
@@ -323,6 +330,22 @@ def test_wrong_logins(grafana: FakeGrafana, run: Any) -> None:
         refused = run(grafana, *arguments, token=None)
         assert refused.code == 1
         assert all(word in refused.err for word in words), refused.err
+
+
+def test_a_server_that_repeats_our_secrets(grafana: FakeGrafana, run: Any) -> None:
+    """`run` looks for them in what is printed."""
+    grafana.next.append(Reply(401, json.dumps({"message": f"no such token {TOKEN}"})))
+    assert "no such token ***" in run(grafana).err
+    grafana.next.append(Reply(302, "", {"Location": f"/login?token={TOKEN}"}))
+    assert "login page" in run(grafana).err
+    grafana.next.append(Reply(200, json.dumps({"hello": TOKEN})))
+    assert "***" in run(grafana).err
+
+
+def test_a_password_of_another_alphabet(grafana: FakeGrafana, run: Any) -> None:
+    login = base64.b64encode("admin:пароль:1".encode()).decode()
+    grafana.logins[f"Basic {login}"] = grafana.logins[f"Bearer {TOKEN}"]
+    assert run(grafana, "--user", "admin", "--password", "пароль:1", token=None).code == 0
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.grafana import dashboards
+from services.grafana import client, dashboards
 from services.grafana.credentials import Credentials
 from services.grafana.dashboards import content, fingerprint, rendered
 from services.grafana.errors import GrafanaError
@@ -28,6 +28,7 @@ def test_committed_dashboards_can_be_rendered() -> None:
 
 def test_rendering_leaves_the_committed_one_alone() -> None:
     model = {"uid": "u", "templating": {"list": []}, "panels": [{"datasource": {"uid": "${GRAFANA_DS_UID}"}}]}
+    assert rendered({"url": "/x?ds=${GRAFANA_DS_UID}&y"}, {"GRAFANA_DS_UID": "a"})["url"] == "/x?ds=a&y"
     first = rendered(model, {"GRAFANA_DS_UID": "a"})
     assert first["panels"] == [{"datasource": {"uid": "a"}}]
     assert rendered(model, {"GRAFANA_DS_UID": "b"})["panels"] == [{"datasource": {"uid": "b"}}]
@@ -100,3 +101,24 @@ def test_a_database_that_grafana_cannot_reach(host: str) -> None:
 
 def test_sslmodes_of_grafana() -> None:
     assert [sslmode(m) for m in ("verify-ca", "prefer", "allow")] == ["verify-ca", "disable", "disable"]
+
+
+class StoppedClock:
+    """1 January 2026, noon."""
+
+    def time(self) -> float:
+        return 1767268800.0
+
+    def monotonic(self) -> float:
+        return 0.0
+
+    def sleep(self, seconds: float) -> None:
+        raise AssertionError(seconds)
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [(None, None), ("7", 7.0), ("-1", 0.0), ("Thu, 01 Jan 2026 12:00:20 GMT", 20.0), ("soon", None)],
+)
+def test_how_long_a_server_wants_us_to_wait(header: str | None, seconds: float | None) -> None:
+    assert client._retry_after(header, StoppedClock()) == seconds

@@ -1,4 +1,4 @@
-"""The dashboards count increases of counters as gpu_increases_1min(), _1hour() and _1day() do, restarts included."""
+"""What the dashboards do in their own quicker way gives the same as the schema's functions and views."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from services.contract.catalogue import COUNTERS
 from services.store.connect import Connection
 from tests.integration.dashboards.dataset import DAY, HOUR, MINUTE, Dataset, fill
 from tests.support.database import migrated, value_of
+from tests.support.grafana_dashboards import committed
 from tests.support.grafana_sql import Context, TimeRange, expand
 
 COLUMNS = [metric.column for metric in COUNTERS]
@@ -48,7 +49,7 @@ def _everything(_: Level) -> str:
         ("ERRORS", 7 * DAY, "gpu_increases_1day"),
     ],
 )
-def test_the_same_as_the_functions(
+def test_increases_are_those_of_the_functions(
     connection: Connection, data: Dataset, ladder: str, length: dt.timedelta, function: str
 ) -> None:
     shown = TimeRange(data.end - length, data.end)
@@ -60,3 +61,11 @@ def test_the_same_as_the_functions(
     assert expected
     assert any(any(row[2:]) for row in expected), "nothing grew: the test would say nothing"
     assert found == [row for row in expected if row[0] <= shown.end]
+
+
+def test_hosts_are_those_of_the_host_kits_view(connection: Connection, data: Dataset) -> None:
+    (host,) = (q for d in committed() for q in d.queries() if (d.uid, q.title) == ("gpu-telemetry", "host"))
+    found = connection.execute(host.sql.encode()).fetchall()
+    of_view = connection.execute("SELECT DISTINCT host FROM telemetry.gpu_telemetry ORDER BY 1").fetchall()
+    assert found == of_view
+    assert found
