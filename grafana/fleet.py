@@ -32,8 +32,10 @@ LINK_ERRORS: Final = tuple(x for x in ERROR_COUNTERS if x.startswith(("pcie_", "
 MEMORY_ERRORS: Final = tuple(x for x in ERROR_COUNTERS if x not in LINK_ERRORS)
 RESTARTS: Final = (
     "Counted from bucket to bucket, restarts of a counter included; from minutes up to half an hour, then hours, "
-    "over a day days."
+    "over a day days. The last bar is the hour or day so far, from the newest samples: where a counter restarted in "
+    "it, what it counted is missing until the hour or day is over."
 )
+TODAY: Final = " Over two days: whole days, and of today the whole hours; the running hour is not in it."
 
 
 def _sum(level: Level) -> str:
@@ -129,10 +131,13 @@ def hottest() -> AnyPanel:
 )
 SELECT {IDENTITY}, s.peak AS "peak temperature", s.total / nullif(s.n, 0) AS "mean temperature",
     s.memory_peak AS "memory peak temperature", g.gpu_id
-FROM sample s JOIN gpu g USING (gpu_id) WHERE s.peak IS NOT NULL ORDER BY s.peak DESC, 7 DESC LIMIT 20"""
+FROM (
+    SELECT gpu_id, max(peak) AS peak, max(memory_peak) AS memory_peak, sum(total) AS total, sum(n) AS n
+    FROM sample GROUP BY 1
+) s JOIN gpu g USING (gpu_id) WHERE s.peak IS NOT NULL ORDER BY s.peak DESC, 7 DESC LIMIT 20"""
     columns = {"/temperature$/": {**cell(style.TEMPERATURE, units.Celsius), "decimals": 0}, **LINKED}
     return panels.override(
-        panels.table("Hottest GPUs", "The twenty highest peaks within the time range.", rows(sql)), columns
+        panels.table("Hottest GPUs", "The twenty highest peaks within the time range." + TODAY, rows(sql)), columns
     )
 
 
@@ -141,7 +146,7 @@ def most_throttled() -> AnyPanel:
         bits = f"m.or_clocks_event_reasons & {THROTTLING} <> 0"
         share = f"100.0 * count(*) FILTER (WHERE {bits}) / nullif(count(m.or_clocks_event_reasons), 0)"
         # Within a day there is nearly always a throttled moment: a share of days would say nothing.
-        known = "NULL::numeric" if level is RANKING[-1] else share
+        known = "NULL::numeric" if level.whole else share
         return (
             f"m.gpu_id, {known} AS share, {_spent('power_violation')} AS power, {_spent('thermal_violation')} AS heat"
         )
@@ -150,7 +155,8 @@ def most_throttled() -> AnyPanel:
 {read(select, in_fleet, RANKING, group="m.gpu_id")}
 )
 SELECT {IDENTITY}, s.heat::float8 AS "by heat", s.power::float8 AS "by power", s.share::float8 AS throttled, g.gpu_id
-FROM sample s JOIN gpu g USING (gpu_id) WHERE s.heat > 0 OR s.power > 0 OR s.share > 0
+FROM (SELECT gpu_id, sum(share) AS share, sum(power) AS power, sum(heat) AS heat FROM sample GROUP BY 1) s
+JOIN gpu g USING (gpu_id) WHERE s.heat > 0 OR s.power > 0 OR s.share > 0
 ORDER BY coalesce(s.heat, 0) + coalesce(s.power, 0) DESC, s.share DESC NULLS LAST LIMIT 20"""
     columns: Overrides = {
         "/^throttled$/": {**cell(style.SHARE_THROTTLED, units.Percent), "decimals": 0},
@@ -160,7 +166,7 @@ ORDER BY coalesce(s.heat, 0) + coalesce(s.power, 0) DESC, s.share DESC NULLS LAS
     panel = panels.table(
         "Most throttled GPUs",
         "How long clocks were held back within the time range, as the GPU counts it; and in which share of the minutes "
-        "(over an hour: of the hours; over two days: not said) they were held back at all.",
+        "(over an hour: of the hours; over two days: not said) they were held back at all." + TODAY,
         rows(sql))  # fmt: skip
     return panels.override(panel, columns)
 
@@ -180,7 +186,10 @@ def over_time() -> list[AnyPanel]:
 SELECT time, coalesce(cluster, 'none') AS metric, sum(watts) AS value FROM sample GROUP BY 1, 2 ORDER BY 1, 2"""
     reporting = f"""{sample}
 SELECT time, coalesce(cluster, 'none') AS metric, count(*) AS value FROM sample GROUP BY 1, 2 ORDER BY 1, 2"""
-    level = " Read from minutes up to two hours, then from hours, over a week from days."
+    level = (
+        " Read from minutes up to two hours, then from hours, over two days from every third, over a week from days, "
+        "and of today hours. The running hour is not in it; what is now is at the top."
+    )
     return [
         panels.areas(
             "Power by cluster", "Mean power of each bucket, added up over the GPUs." + level, units.Watt, series(power)

@@ -26,6 +26,12 @@ class Level:
     """The longest range that is read from it; None: any."""
     gap: str
     """Silence longer than this is drawn as a gap: five minutes, when a GPU counts as silent; else two buckets."""
+    whole: bool = False
+    """Only buckets that are over at the end of the range. The bucket that is not has no stored row yet: putting it
+    together from the level below, for 1,000 GPUs, takes longer than everything else. `read` has the hours of the day
+    instead, `increases` the newest samples."""
+    every: int = 1
+    """Of so many buckets one is read."""
 
     @property
     def step(self) -> str:
@@ -35,6 +41,21 @@ class Level:
     @property
     def raw(self) -> bool:
         return self.time == "time"
+
+    def within(self) -> str:
+        """The condition on the buckets that are read. All constants: of the part not stored nothing is planned."""
+        over = f" AND m.bucket < {self.running}" if self.whole else ""
+        if self.every == 1:
+            return over
+        length = f"INTERVAL '{self.every} {self.step}'"
+        times = f"generate_series(time_bucket({length}, {FROM}), {TO}, {length})"
+        # An array, not time_bucket(m.bucket) = m.bucket: the index on the bucket then finds them.
+        return f"{over} AND m.bucket = ANY (ARRAY(SELECT {times}))"
+
+    @property
+    def running(self) -> str:
+        """Begin of the bucket in which the range ends."""
+        return f"time_bucket(INTERVAL '1 {self.step}', {TO})"
 
     def average(self, column: str) -> str:
         return f"m.{column}::float8" if self.raw else f"m.sum_{column} / nullif(m.count_{column}, 0)::float8"
@@ -72,13 +93,21 @@ _DAY: Final = Level("gpu_metrics_1day", "bucket", None, "2 days")
 PER_GPU: Final = (_RAW, _MINUTE, _HOUR, _DAY)
 """For one host or one card. 6 h at 10 s are 2,160 points a GPU, 2 d of minutes 2,880, 60 d of hours 1,440: a panel is
 about 1,500 pixels wide. Rows are never read for more than a day."""
-_QUICK_MINUTE: Final = replace(_MINUTE, upto="1 hour")
-FLEET: Final = (replace(_MINUTE, upto="2 hours"), replace(_HOUR, upto="7 days"), _DAY)
-"""For all GPUs at once, over time: 1,000 GPUs have 120,000 minutes in 2 h and 168,000 hours in 7 d, which is what can
-be added up in about 0.2 s."""
-RANKING: Final = (_QUICK_MINUTE, replace(_HOUR, upto="2 days"), _DAY)
-"""For figures of each GPU of the fleet, where only what comes out in the end is shown."""
-ERRORS: Final = (replace(_MINUTE, upto="30 minutes"), replace(_HOUR, upto="1 day"), _DAY)
+_WHOLE_HOUR: Final = replace(_HOUR, whole=True)
+_WHOLE_DAY: Final = replace(_DAY, whole=True)
+FLEET: Final = (
+    replace(_MINUTE, upto="2 hours"),
+    replace(_WHOLE_HOUR, upto="2 days"),
+    replace(_WHOLE_HOUR, upto="7 days", every=3),
+    _WHOLE_DAY,
+)
+"""For all GPUs at once, over time: 1,000 GPUs have 120,000 minutes in 2 h, 48,000 hours in 2 d, 56,000 third hours in
+7 d, which is what can be added up in about 0.1 s. Not days already: a GPU that was away for an hour is in each of them,
+and day and night look alike."""
+RANKING: Final = (replace(_MINUTE, upto="1 hour"), replace(_HOUR, upto="2 days"), _WHOLE_DAY)
+"""For figures of each GPU of the fleet, where only what comes out in the end is shown. The running hour counts up to
+two days: who is hot now must be seen."""
+ERRORS: Final = (replace(_MINUTE, upto="30 minutes"), replace(_WHOLE_HOUR, upto="1 day"), _WHOLE_DAY)
 """For increases of counters in the fleet: they look at the bucket before, which takes three times as long."""
 
 
@@ -104,14 +133,22 @@ def read(
     """`SELECT select FROM m join` of each level, of which the one for the range shown runs.
 
     `join` is what follows the table: joins, then WHERE, to which the time filter is added. `skip_rows`: nothing where
-    the range is read from rows. `group`: GROUP BY.
+    the range is read from rows. `group`: GROUP BY; of whole days, once more for the hours of the day that is not over.
     """
     return "\nUNION ALL\n".join(
-        f"SELECT {select(level)}\nFROM {level.relation} m {join(level)}"
-        f"\n    AND $__timeFilter(m.{level.time}) AND {shown(levels, index)}{_grouped(group)}"
+        f"SELECT {select(part)}\nFROM {part.relation} m {join(part)}"
+        f"\n    AND $__timeFilter(m.{part.time}){part.within()}{after} AND {shown(levels, index)}{_grouped(group)}"
         for index, level in enumerate(levels)
+        for part, after in _parts(level)
         if not (skip_rows and level.raw)
     )
+
+
+def _parts(level: Level) -> tuple[tuple[Level, str], ...]:
+    """Of whole days also the whole hours since the last: (level, condition)."""
+    if level.whole and level.step == "day":
+        return (level, ""), (_WHOLE_HOUR, f" AND m.bucket >= {level.running}")
+    return ((level, ""),)
 
 
 def _grouped(by: str) -> str:
@@ -131,13 +168,31 @@ def increases(
     return "\nUNION ALL\n".join(
         f"""SELECT * FROM (
     SELECT m.bucket AS time, {carried}, INTERVAL '{level.gap}' AS gap, {_grown(columns)}
-    FROM {level.relation} m {join(level)}
+    FROM {_counters(columns, level, shown(counted, index))} m {join(level)}
         AND m.bucket >= {FROM} - INTERVAL '10 {level.step}' AND m.bucket <= {TO} AND {shown(counted, index)}
     WINDOW before AS (PARTITION BY m.gpu_id ORDER BY m.bucket
         RANGE BETWEEN INTERVAL '10 {level.step}' PRECEDING AND INTERVAL '1 {level.step}' PRECEDING)
 ) counted WHERE $__timeFilter(time)"""
         for index, level in enumerate(counted)
     )
+
+
+def _counters(columns: Sequence[str], level: Level, condition: str) -> str:
+    """The table of the level; where it has whole buckets only, with the newest samples as the bucket that is not over.
+
+    What a counter grew since the last whole bucket is then its newest value less the last of that bucket. A restart
+    meanwhile is not seen: where the counter is lower than before, the increase is unknown until the bucket is over.
+    """
+    if not level.whole:
+        return level.relation
+    stored = ", ".join(f"m.first_{x}, m.last_{x}, m.resets_{x}" for x in columns)
+    newest = ", ".join(f"v.{x}, v.{x}, NULL" for x in columns)
+    return f"""(
+        SELECT m.bucket, m.gpu_id, {stored} FROM {level.relation} m WHERE {condition}{level.within()}
+        UNION ALL
+        SELECT {level.running}, v.gpu_id, {newest}
+        FROM v_latest_gpu_metrics v WHERE {condition} AND v.time >= {level.running} AND v.time <= {TO}
+    )"""
 
 
 def _grown(columns: Sequence[str]) -> str:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
+import select
 import sys
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 from services.ops import logging as ops_logging
 from services.ops.health import OpsError
 from services.settings import SettingsError, load
+
+CLOSED_PIPE: Final = 141
+"""Exit code where whoever read our output (`| head`) has seen enough: 128 + SIGPIPE, as programs die of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +126,28 @@ def build_parser(only: str | None) -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code: 0 done, 1 the role failed, 2 wrong command line or settings."""
-    arguments = sys.argv[1:] if argv is None else argv
+    """Exit code: 0 done, 1 the role failed, 2 wrong command line or settings, 141 nobody reads the output any more."""
+    try:
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        finally:
+            if sys.stdout is not None:  # `>&-`
+                sys.stdout.flush()  # here, where it can be caught, and not at the interpreter's end
+    except BrokenPipeError:
+        if not _closed(sys.stdout.fileno()):
+            raise  # another pipe or connection: a bug
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still in the buffer
+        return CLOSED_PIPE
+
+
+def _closed(descriptor: int) -> bool:
+    """Whether nobody reads what is written to it."""
+    poll = select.poll()
+    poll.register(descriptor, 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+
+
+def _run(arguments: list[str]) -> int:
     only = next((a for a in arguments if not a.startswith("-")), None)
     parser = build_parser(only)
     args = parser.parse_args(arguments)

@@ -40,7 +40,8 @@ def _boards(value: str) -> str:
 
 Label = Annotated[str, AfterValidator(_label), Field(max_length=1024)]
 Brokers = Annotated[str, AfterValidator(_brokers)]
-Seconds = Annotated[float, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=365 * 86400, allow_inf_nan=False)]
+"""At most a year: whoever writes `inf` would switch off what the limit is for."""
 Topic = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 Interval = Annotated[str, Field(pattern=r"^\s*\d+\s*(minute|hour|day|week)s?\s*$")]
 """A PostgreSQL interval in whole minutes, hours, days or weeks, for example `30 minutes`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,7 +13,7 @@ from services.burn.gpu_burn import Findings
 from services.burn.journal import Journal
 from services.burn.load import EARLY, OVERTIME, Load, LoadError
 from services.burn.plan import BURN, Phase, Plan
-from services.burn.watch import BLIND_SECONDS, Watch
+from services.burn.watch import BLIND_SECONDS, QUIET_SECONDS, Watch, called
 from services.host.live import Monitor, State
 from services.host.stop import Stop
 from services.host.tags import Tags
@@ -26,6 +27,8 @@ class Result(StrEnum):
     COMPLETED = "completed"
     FAULTY = "faulty"
     """Ran its time; some GPU computed wrong results."""
+    UNVERIFIED = "unverified"
+    """Ran its time; of some GPU nobody said that it computed right."""
     FAILED = "failed"
     TOO_HOT = "too_hot"
     INTERRUPTED = "interrupted"
@@ -99,6 +102,8 @@ class Drive:
         self._monitor, self._watch, self._must_watch = monitor, watch, must_watch
         self._number = 0
         self._begun = 0.0
+        self._blind = False
+        """It was told that no limit is kept."""
         self.outcome = Outcome()
 
     def run(self) -> Outcome:
@@ -134,6 +139,9 @@ class Drive:
 
     def _burn(self, phase: Phase) -> None:
         argv, directory = self._command
+        live = self._tick(phase)
+        if self._watch is not None and live is not None:
+            self._check_silence(self._watch, live)  # a GPU that vanished while idle: the load is not started
         begin = self._clock.time()
         if not argv:
             self.outcome.begin = begin
@@ -171,13 +179,24 @@ class Drive:
         hot = watch.take(live.looks)
         if hot:
             raise _EndedError(Result.TOO_HOT, hot)
-        silence = live.age if live.age is not None else self._clock.monotonic() - self._begun
+        self._check_silence(watch, live)
+
+    def _check_silence(self, watch: Watch, live: State) -> None:
+        """Tells when the limit is not kept any more, and when it is again; one that was asked for ends the run."""
+        who, silence = watch.silence(self._clock.monotonic())
         if self._must_watch and silence > BLIND_SECONDS:
             raise _EndedError(
                 Result.FAILED,
-                f"no temperature for {silence:.0f} s ({live.problem or 'the driver does not answer'}): "
-                "--max-temp cannot be kept",
+                f"no temperature of {who} for {silence:.0f} s ({_why_silent(who, live)}): --max-temp cannot be kept",
             )
+        if silence > QUIET_SECONDS and not self._blind:
+            since = dt.datetime.fromtimestamp(self._clock.time() - silence).astimezone()
+            self._journal.tell(
+                f"no limit is kept since {since:%H:%M:%S}: no temperature of {who} ({_why_silent(who, live)})"
+            )
+        elif self._blind and silence <= QUIET_SECONDS:
+            self._journal.tell("the temperature of every GPU is read again: the limit is kept")
+        self._blind = silence > QUIET_SECONDS
 
     def _judge(self, phase: Phase, status: int | None, findings: Findings) -> None:
         """After the load. Wrong results do not end the run: how the board cools is worth knowing all the same."""
@@ -198,10 +217,16 @@ class Drive:
             self._journal.tell(f"FAULTY: {self.outcome.reason}")
         elif elapsed < EARLY * phase.seconds:
             raise _EndedError(Result.FAILED, f"{program} ended after {elapsed:.0f} of {phase.seconds:g} s")
+        elif findings.doubts:
+            self.outcome.result = Result.UNVERIFIED
+            self.outcome.reason = f"{program} ended without an error and with {'; '.join(findings.doubts)}"
+            self._journal.tell(f"UNVERIFIED: {self.outcome.reason}; its output is in {self._journal.path}")
 
     def _tick(self, phase: Phase) -> State | None:
         self._check_signals()
         live = self._monitor.state() if self._monitor is not None else None
+        if self._watch is not None and live is not None:
+            self._watch.hear(live.looks, self._clock.monotonic())
         elapsed = self._clock.monotonic() - self._begun
         remaining = max(phase.seconds - elapsed, 0.0) + self._plan.remaining(phase.name)
         self._screen.show(
@@ -216,3 +241,12 @@ class Drive:
 
 def _shown(tag: str | None, memo: str | None) -> str:
     return f"{tag or '(no tag)'}{f' ({memo})' if memo else ''}"
+
+
+def _why_silent(who: str, live: State) -> str:
+    if live.problem:
+        return live.problem
+    if (live.age or 0.0) > QUIET_SECONDS:
+        return "the driver does not answer"
+    shown = any(called(look) == who for look in live.looks)
+    return "it is shown without one" if shown else "it is not shown any more"

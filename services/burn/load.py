@@ -22,6 +22,10 @@ OVERTIME: Final = 60.0
 """Seconds gpu_burn may take beyond its time: it fills the memory first, and waits up to 30 s for its processes last."""
 EARLY: Final = 0.9
 """Of its time; a load that ends before it did not do its work."""
+MAX_REST: Final = 64 * 1024
+"""Characters kept of a line that does not end; what follows up to its end is lost."""
+MAX_LINE: Final = 4096
+"""Characters of a line that are read: the progress of sixteen GPUs takes one thousand."""
 
 
 class LoadError(Exception):
@@ -45,10 +49,19 @@ def command(settings: Settings, kind: str, seconds: float, extra: tuple[str, ...
     return [], None
 
 
+_COMPUTE: Final = (
+    "COMPUTE is the card's compute capability without its dot: 61 P40, 70 V100, 75 T4, 80 A100, 86 A10, 89 L4 and "
+    "L40S, 90 H100, others by `nvidia-smi --query-gpu=compute_cap --format=csv`"
+)
+"""gpu_burn's compare.ptx loads on the generation it is built for and on newer ones only, and which one its Makefile
+takes by itself differs between its versions."""
+
+
 def _check_program(program: Path) -> None:
     advice = (
-        "build it (`git clone https://github.com/wilicc/gpu-burn ~/projects/gpu-burn && make -C ~/projects/gpu-burn`, "
-        "needs the CUDA toolkit), set GPU_BURN to where it is, or use --load torch or --load none"
+        "build it (`git clone https://github.com/wilicc/gpu-burn ~/projects/gpu-burn && make -C ~/projects/gpu-burn "
+        f"COMPUTE=61` for a P40; {_COMPUTE}; needs the CUDA toolkit), set GPU_BURN to where it is, or use --load torch "
+        "or --load none"
     )
     if not program.is_file():
         raise LoadError(f"GPU_BURN={program}: there is no such program; {advice}")
@@ -62,7 +75,10 @@ class Load:
     def __init__(self, argv: list[str], directory: Path | None, said: Callable[[str], None]) -> None:
         """`said` gets every line, from a thread."""
         self._said = said
-        self.findings = Findings()
+        # gpu_burn and PyTorch number GPUs by speed otherwise, the driver's tools by PCI address.
+        environment = child_environment(CUDA_DEVICE_ORDER="PCI_BUS_ID", PYTHONUNBUFFERED="1")
+        chosen = "CUDA_VISIBLE_DEVICES" in environment or any(word.startswith("-i") for word in argv[1:])
+        self.findings = Findings(chosen=chosen)
         try:
             self._process = subprocess.Popen(  # noqa: S603 - an argument list; the program is what the operator set
                 argv,
@@ -71,8 +87,7 @@ class Load:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                # gpu_burn and PyTorch number GPUs by speed otherwise, the driver's tools by PCI address.
-                env=child_environment(CUDA_DEVICE_ORDER="PCI_BUS_ID", PYTHONUNBUFFERED="1"),
+                env=environment,
             )
         except OSError as error:
             raise LoadError(f"{argv[0]}: cannot be started ({error.strerror})") from None
@@ -108,13 +123,14 @@ class Load:
             lines, rest = chunks(rest + data.decode(errors="replace"))
             for line in lines:
                 self._take(line)
+            rest = rest[:MAX_REST]
         if rest.strip():
             self._take(rest)
         stream.close()
 
     def _take(self, line: str) -> None:
-        self.findings.take(line)
-        self._said(line)
+        self.findings.take(line[:MAX_LINE])
+        self._said(line[:MAX_LINE])
 
 
 def _signal(group: int, number: signal.Signals) -> None:

@@ -9,8 +9,14 @@ from typing import Any, Final
 from services.contract.event import Status
 from services.host import status
 
-DEFAULT_MAX_TEMP: Final = 90.0
-"""C, where the board does not tell its slowdown temperature: data-centre boards slow down between 85 and 95 C."""
+MARGIN: Final = 3.0
+"""C below the slowdown temperature the driver tells (NVML_TEMPERATURE_THRESHOLD_SLOWDOWN; 92 C on a P40). The limit
+must act before the hardware does: a board that slows itself down is too hot already, and its figures are the brake's.
+Three, because until the third reading in a row a board under full load still rises by a degree or two, and the sensor
+reads whole degrees."""
+DEFAULT_MAX_TEMP: Final = 87.0
+"""C, where no board tells its slowdown temperature: MARGIN below 90, the middle of what data-centre boards tell (85 to
+95 C)."""
 PRE_IDLE, BURN, POST, COOLDOWN = "pre-idle", "burn", "post", "cool-down"
 
 
@@ -26,14 +32,14 @@ class Plan:
     """One run."""
 
     phases: tuple[Phase, ...]
-    """In order; those of no length are not there, but for the burn and the status directly after it."""
+    """In order; those of no length are not there."""
     final: Status | None
     """None: the status from before the run."""
     load: str
     """`gpu_burn`, `torch` or `none`."""
     load_args: tuple[str, ...] = ()
     max_temp: float | None = None
-    """C, asked for; None: the board's slowdown temperature, else DEFAULT_MAX_TEMP."""
+    """C, asked for; None: MARGIN below the board's slowdown temperature, else DEFAULT_MAX_TEMP."""
 
     @property
     def seconds(self) -> float:
@@ -72,7 +78,7 @@ def plan_of(args: argparse.Namespace) -> Plan:
     if args.final_memo is not None and args.final_tag is None:
         raise status.StatusError("--final-memo needs --final-tag: without it the status from before the run comes back")
     final = None if args.final_tag is None else status.make(args.final_tag, args.final_memo)
-    kept = tuple(phase for phase in phases if phase.seconds > 0 or phase.name in (BURN, POST))
+    kept = tuple(phase for phase in phases if phase.seconds > 0)
     return Plan(kept, final, args.load, tuple(args.load_args), args.max_temp)
 
 
@@ -82,5 +88,5 @@ def limit_of(plan: Plan, slowdowns: list[float | None]) -> tuple[float, str]:
         return plan.max_temp, "--max-temp"
     told = [value for value in slowdowns if value is not None]
     if told:
-        return min(told), "the slowdown temperature the board tells"
+        return min(told) - MARGIN, f"{MARGIN:g} C below the slowdown temperature the board tells"
     return DEFAULT_MAX_TEMP, "default: the board does not tell its slowdown temperature"

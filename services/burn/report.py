@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -85,16 +86,28 @@ def as_dict(outcome: Outcome, report: Report, plan: dict[str, Any], log: str) ->
     }
 
 
-def text(outcome: Outcome, report: Report) -> str:
-    """For people, and the log."""
+def text(outcome: Outcome, report: Report, width: int | None = None) -> str:
+    """For people, and the log. `width`: columns of the terminal, for which the lines are broken between words and the
+    table, where it is wider, is a block per GPU; None: as wide as it comes."""
+    rows = table(report.gpus)
+    if width is None:
+        return "\n".join(_lines(outcome, report, rows))
+    if max(map(len, rows)) > width:
+        rows = [line for gpu, summary in report.gpus for line in block(gpu, summary, width)]
+    return "\n".join(part for line in _lines(outcome, report, rows) for part in _broken(line, width))
+
+
+def _broken(line: str, width: int) -> list[str]:
+    return textwrap.wrap(line, width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+
+
+def _lines(outcome: Outcome, report: Report, rows: list[str]) -> list[str]:
     lines = [f"result: {outcome.result}" + (f": {outcome.reason}" if outcome.reason else "")]
     lines += [f"  gpu_burn GPU {gpu}: {verdict}" for gpu, verdict in sorted(outcome.findings.verdicts.items())]
     lines += [f"  {note}" for note in report.notes]
     if report.origin is None:
-        return "\n".join([*lines, "  no samples: nothing can be said of temperatures and watts"])
-    lines += table(report.gpus)
-    lines += unknowns(report.gpus)
-    return "\n".join([*lines, f"  samples: {report.origin}", *DEFINITIONS])
+        return [*lines, "  no samples: nothing can be said of temperatures and watts"]
+    return [*lines, *rows, *unknowns(report.gpus), f"  samples: {report.origin}", *DEFINITIONS]
 
 
 DEFINITIONS: Final = (
@@ -118,9 +131,25 @@ _COLUMNS: Final[tuple[tuple[str, Callable[[Summary], str]], ...]] = (
 def table(gpus: list[tuple[Gpu, Summary]]) -> list[str]:
     """A row per GPU."""
     rows = [["under load", *(name for name, _ in _COLUMNS)]]
-    rows += [[f"GPU {gpu.index} {gpu.model or ''}".strip(), *(cell(s) for _, cell in _COLUMNS)] for gpu, s in gpus]
+    rows += [[_called(gpu), *(cell(s) for _, cell in _COLUMNS)] for gpu, s in gpus]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  " + "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+
+
+def block(gpu: Gpu, summary: Summary, width: int) -> list[str]:
+    """The row of one GPU for a narrow terminal: the same values, each behind its name, none broken."""
+    lines = [f"  {_called(gpu)}, under load"]
+    for name, cell in _COLUMNS:
+        part = f"{name} {cell(summary)}"
+        if len(lines) > 1 and len(lines[-1]) + len(part) + 2 < width:
+            lines[-1] += f", {part}"
+        else:
+            lines.append(f"    {part}")
+    return lines
+
+
+def _called(gpu: Gpu) -> str:
+    return f"GPU {gpu.index} {gpu.model or ''}".strip()
 
 
 def unknowns(gpus: list[tuple[Gpu, Summary]]) -> list[str]:
@@ -146,5 +175,5 @@ def throttled_text(held: Throttled) -> str:
     return number(held.any, "s") + (f" ({', '.join(parts)})" if parts else "")
 
 
-EXIT_CODES: Final = {Result.COMPLETED: 0, Result.FAULTY: 1, Result.FAILED: 1, Result.TOO_HOT: 1}
+EXIT_CODES: Final = {Result.COMPLETED: 0, Result.FAULTY: 1, Result.UNVERIFIED: 1, Result.FAILED: 1, Result.TOO_HOT: 1}
 """Of an interrupted run: 128 + the signal."""

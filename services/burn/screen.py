@@ -8,8 +8,9 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
+from rich.measure import Measurement
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -24,6 +25,8 @@ EVERY: Final = 30.0
 SPARK_WIDTH: Final = 40
 SPARK_LOW: Final = 20.0
 """C at the bottom of the sparkline: no board in a room is colder."""
+NARROW: Final = 100
+"""Columns below which a GPU's model makes room for its sparkline; a detached tmux session has 80."""
 STALE: Final = 5.0
 """Seconds after which a reading is shown with its age."""
 
@@ -101,6 +104,19 @@ def trouble(live: State | None) -> str:
     return ""
 
 
+class Sparkline:
+    """The newest values that fit: what a board did a minute ago can go, what it does now cannot."""
+
+    def __init__(self, cells: str, style: str) -> None:
+        self._cells, self._style = cells, style
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(min(1, len(self._cells)), len(self._cells)).with_maximum(options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text(self._cells[-options.max_width :] if options.max_width > 0 else "", style=self._style)
+
+
 class LiveScreen:
     """Drawn in place, at every look of the run."""
 
@@ -136,10 +152,12 @@ class LiveScreen:
 
     def _progress(self, now: Now) -> Table:
         row = Table.grid(padding=(0, 1))
+        for whole in (True, False, True, True):  # only tag and memo give way where it is narrow
+            row.add_column(no_wrap=whole)
         memo = f" ({now.phase.status.memo})" if now.phase.status.memo else ""
         row.add_row(
             Text(f"phase {now.number}/{now.of} {now.phase.name}", style="bold"),
-            Text(f"{now.phase.status.tag}{memo}", style="cyan"),
+            Text(f"{now.phase.status.tag}{memo}", style="cyan", overflow="ellipsis", no_wrap=True),
             ProgressBar(total=max(now.phase.seconds, 1.0), completed=now.elapsed, width=20),
             Text(f"{clock_text(max(now.phase.seconds - now.elapsed, 0))} left, run {clock_text(now.remaining)}"),
         )
@@ -147,6 +165,8 @@ class LiveScreen:
 
     def _gpus(self, live: State) -> Table:
         table = Table.grid(padding=(0, 2))
+        for whole in (True, True, True, False, True, True, True):  # only the sparkline gives way
+            table.add_column(no_wrap=whole)
         for look in live.looks:
             table.add_row(*self._row(look))
         return table
@@ -158,11 +178,12 @@ class LiveScreen:
             self._peaks[look.gpu.uuid] = max(self._peaks.get(look.gpu.uuid, temp), temp)
         peak = self._peaks.get(look.gpu.uuid)
         colour = self._colour(temp)
+        model = "" if self._live.console.width < NARROW else f"  {look.gpu.model or ''}"
         return (
-            Text(f"GPU {look.gpu.index}  {look.gpu.model or ''}"),
+            Text(f"GPU {look.gpu.index}{model}"),
             Text(temperature(look), style=f"bold {colour}"),
             Text("" if peak is None else f"peak {peak:.0f} C", style="dim"),
-            Text(blocks(history, SPARK_LOW, self._limit), style=colour),
+            Sparkline(blocks(history, SPARK_LOW, self._limit), colour),
             Text(watts(look)),
             Text(megahertz(look)),
             Text(throttling(look), style="yellow"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from services.contract.event import HEADER_SCHEMA_VERSION, HEADER_SOURCE, SCHEMA_VERSION, Event, GpuEvent, encode
@@ -26,6 +26,8 @@ class Batch:
         return len(self.messages)
 
 
+Arrived = Callable[[Batch], None]
+"""Is told of each batch that the bus took straight, without the spool."""
 _VERSION: Final = str(SCHEMA_VERSION).encode()
 
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from services.collector.batch import Batch, Message
+from services.collector.batch import Arrived, Batch, Message
 from services.collector.publish import MAX_VALUE_BYTES, QUEUE_FULL, TOO_LARGE, Flight
 from services.collector.segment import Record
 from services.collector.spool import Chunk, Spool
@@ -82,8 +82,9 @@ class Bus(Protocol):
 class Deliverer:
     """`offer` from any thread; everything else from the one thread that delivers."""
 
-    def __init__(self, bus: Bus, spool: Spool, clock: Clock | None = None) -> None:
+    def __init__(self, bus: Bus, spool: Spool, clock: Clock | None = None, arrived: Arrived | None = None) -> None:
         self.counts = Counts()
+        self._arrived = arrived
         self._bus = bus
         self._spool = spool
         self._clock = clock or SystemClock()
@@ -182,6 +183,8 @@ class Deliverer:
             self.counts.published += flight.acked
             self._accept(flight.acked)
             self._failing = None if flight.acked else self._failing
+            if flight.acked and self._arrived is not None:
+                self._arrived(flight.batch)
             self._set_aside(flight)
 
     def _fall_back(self) -> None:

@@ -82,6 +82,7 @@ class CollectorMetrics(Collector):
         yield _by_reason("scrapes_refused", "scrapes of which nothing, or not all, was accepted", refused.items())
         yield _counter("samples_scraped", "samples read", self._shared.samples)
         yield _counter("samples_not_gpu", "samples left out: not of a GPU", self._shared.non_gpu)
+        yield _counter("series_cut", "series left out: too many lost GPUs or XIDs in one scrape", self._shared.cut)
         counts = Counter(self._shared.snapshots)
         yield _counter("snapshots_published", "documents of GPUs published", counts.pop("published", 0))
         yield _by_reason("snapshots_failed", "attempts to fetch or publish them that failed", counts.items())

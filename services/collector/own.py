@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import Any, Final
 
 from services.collector.enrich import Key, Meaning
@@ -33,6 +34,10 @@ Series = tuple[str, Group, list[float | str]]
 XidKey = tuple[str, int | None, int]
 """Whose XID (see `name_of`), the MIG instance, and the XID."""
 
+MOST: Final = 10_000
+"""Series of one name, of those that become events, that are taken from one scrape. A host with 16 GPUs of 7 instances
+and twenty different XIDs each has 2,240; ten times as many as a target can have would be one batch of all of them."""
+_BOUNDED: Final = (XID_ERRORS, XID_LAST, GPU_LOST)
 _TEXT_MAX: Final = 1024
 """Characters of a text in an event's detail; longer ones are cut."""
 _CODE_MAX: Final = 2**31 - 1
@@ -82,9 +87,11 @@ class Own:
     snapshot: float | None = None
     """Changes whenever a document of `/snapshot` does."""
     up: bool | None = None
-    """Whether the exporter's reading is fresh; None: not our exporter."""
+    """Whether the exporter's reading is fresh (it says 1, and nothing else); None: not our exporter."""
     reads: float | None = None
     """Readings since its start: fewer than before means that it has started again."""
+    cut: int = 0
+    """Series beyond `MOST`, which were left out."""
 
 
 NOTHING: Final = Own()
@@ -94,13 +101,14 @@ def read_own(series: list[Series]) -> Own:
     """The own series of a scrape."""
     if not series:
         return NOTHING
-    up = _single(series, UP)
+    ups = _values(series, UP)
     return Own(
         lost={gpu.name: gpu for gpu in map(_lost, _told(series, GPU_LOST))},
         xids=_xids(series),
         snapshot=_single(series, SNAPSHOT),
-        up=None if up is None else up > 0,
+        up=all(up == 1 for up in ups) if ups else None,
         reads=_single(series, READS),
+        cut=sum(max(0, len(_values(series, name)) - MOST) for name in _BOUNDED),
     )
 
 
@@ -110,16 +118,21 @@ def name_of(uuid: str | None, hostname: str | None, pci_bus_id: str | None, inde
 
 
 def _single(series: list[Series], wanted: str) -> float | None:
-    found = [value for name, _, values in series if name == wanted for value in values]
+    found = _values(series, wanted)
     return found[0] if found and isinstance(found[0], float) else None
 
 
+def _values(series: list[Series], wanted: str) -> list[float | str]:
+    """Numbers; NaN, Inf and what no double holds exactly as text."""
+    return [value for name, _, values in series if name == wanted for value in values]
+
+
 def _pairs(series: list[Series], wanted: str) -> Iterator[tuple[Meaning, float]]:
-    for name, group, values in series:
-        if name == wanted:
-            for meaning, value in zip(group.owners, values, strict=True):
-                if isinstance(value, float):
-                    yield meaning, value
+    """At most `MOST`."""
+    runs = (zip(group.owners, values, strict=True) for name, group, values in series if name == wanted)
+    for meaning, value in islice(chain.from_iterable(runs), MOST):
+        if isinstance(value, float):
+            yield meaning, value
 
 
 def _told(series: list[Series], wanted: str) -> Iterator[Meaning]:

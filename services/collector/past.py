@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from services.collector.assemble import Column, Roster
 from services.collector.enrich import Key
 from services.collector.own import XidKey
 from services.contract.event import SCHEMA_VERSION, GpuEvent, Happening, Status
 
+_Key = TypeVar("_Key")
+_Thing = TypeVar("_Thing")
+
 FORGET_AFTER: Final = dt.timedelta(hours=24)
 """A GPU that has not been seen for so long is forgotten, so that a fleet that is replaced does not fill the memory.
 One that was in repair for longer comes back as a new GPU: without `gpu_returned`, and its counters start afresh. What
 the exporter still says of it (lost, XIDs) is kept as long as it is said."""
+
+REMEMBERED: Final = 10_000
+"""XID counters, and lost GPUs, that are kept of one target; beyond, those seen longest ago go first. An exporter that
+made up new ones in every scrape would fill the memory within the day."""
 
 
 @dataclass(slots=True)
@@ -117,4 +125,12 @@ def forget(past: Past, now: dt.datetime) -> None:
     """Drops what has been away for a day."""
     past.away = {key: away for key, away in past.away.items() if now - away.since < FORGET_AFTER}
     past.lost = {name: lost for name, lost in past.lost.items() if now - lost.seen < FORGET_AFTER}
+    past.lost = newest(past.lost, lambda lost: lost.seen)
     past.xids = {key: xid for key, xid in past.xids.items() if now - xid.seen < FORGET_AFTER}
+
+
+def newest(known: dict[_Key, _Thing], seen: Callable[[_Thing], dt.datetime]) -> dict[_Key, _Thing]:
+    """The `REMEMBERED` that were seen last."""
+    if len(known) <= REMEMBERED:
+        return known
+    return dict(sorted(known.items(), key=lambda item: seen(item[1]))[-REMEMBERED:])

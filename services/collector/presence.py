@@ -21,7 +21,8 @@ def presence(past: Past, roster: Roster, told: Mapping[str, LostGpu], moment: Mo
     if not moved and not told:
         return []
     spots = _spots(roster) if moved else past.spots
-    told = {name: gpu for name, gpu in told.items() if not _is_there(gpu, spots, moment.hostname)}
+    taken = set(spots.values())
+    told = {name: gpu for name, gpu in told.items() if not _is_there(gpu, spots, taken, moment.hostname)}
     happenings = [*_lost(past, spots, told, moment), *_told(past, told, moment)]
     happenings += _returned(past, spots, moment) if moved else []
     past.spots = spots
@@ -36,21 +37,25 @@ def _spot(gpu: LostGpu, hostname: str) -> Spot:
     return Spot(gpu.hostname or hostname, gpu.pci_bus_id)
 
 
-def _is_there(gpu: LostGpu, spots: Mapping[str, Spot], hostname: str) -> bool:
+def _is_there(gpu: LostGpu, spots: Mapping[str, Spot], taken: set[Spot], hostname: str) -> bool:
     """Whether it has series of its own after all: those win."""
     if gpu.uuid is not None:
         return gpu.uuid in spots
-    spot = _spot(gpu, hostname)
-    return any(spot.is_at(other) for other in spots.values())
+    return gpu.pci_bus_id is not None and _spot(gpu, hostname) in taken
 
 
 def _lost(past: Past, spots: Mapping[str, Spot], told: Mapping[str, LostGpu], moment: Moment) -> list[GpuEvent]:
     """GPUs that the last scrape had."""
     happenings = []
+    at: dict[str, list[LostGpu]] = {}
+    for gone in told.values():
+        if gone.pci_bus_id is not None:
+            at.setdefault(gone.pci_bus_id, []).append(gone)
     for uuid in past.spots.keys() - spots.keys():
         spot = past.spots[uuid]
         past.lost[uuid] = Lost(spot, moment.time, uuid, moment.time)
-        gpu = told.get(uuid) or next((g for g in told.values() if spot.is_at(_spot(g, spot.hostname))), None)
+        there = () if spot.pci_bus_id is None else at.get(spot.pci_bus_id, ())
+        gpu = told.get(uuid) or next((g for g in there if spot.is_at(_spot(g, spot.hostname))), None)
         detail = {"last_seen": iso(past.time)}
         if gpu is not None and gpu.reason is not None:
             detail["reason"] = gpu.reason
@@ -62,13 +67,14 @@ def _lost(past: Past, spots: Mapping[str, Spot], told: Mapping[str, LostGpu], mo
 def _told(past: Past, told: Mapping[str, LostGpu], moment: Moment) -> list[GpuEvent]:
     """GPUs that were lost before anybody saw them."""
     happenings: list[GpuEvent] = []
+    at = {lost.spot: lost for lost in reversed(past.lost.values())}  # of several, the one that was lost first
     for name, gpu in told.items():
         spot = _spot(gpu, moment.hostname)
-        known = past.lost.get(name) or next((lost for lost in past.lost.values() if spot.is_at(lost.spot)), None)
+        known = past.lost.get(name) or (at.get(spot) if spot.pci_bus_id is not None else None)
         if known is not None:
             known.seen = moment.time
             continue
-        past.lost[name] = Lost(spot, moment.time, gpu.uuid, moment.time)
+        past.lost[name] = at[spot] = Lost(spot, moment.time, gpu.uuid, moment.time)
         said = {"reason": gpu.reason, "pci_bus_id": gpu.pci_bus_id, "index": gpu.index, "model": gpu.model}
         # The time is part of an event's identity: two GPUs without UUID need two, a microsecond apart.
         later = dt.timedelta(microseconds=0 if gpu.uuid else len(happenings))

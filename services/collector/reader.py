@@ -37,6 +37,8 @@ class Reading:
     """Those of them that belong to no GPU (NvSwitch, CPU, `process_*`, ...)."""
     snapshot: float | None = None
     """Changes whenever a document of the exporter's `/snapshot` does; None: it has none."""
+    cut: int = 0
+    """Series beyond the bound (`services.collector.own.MOST`), which were left out."""
 
 
 class TargetReader:
@@ -57,11 +59,10 @@ class TargetReader:
         own = read_own(sheet.own)
         table = assemble(sheet, self._place, self._past.roster)
         moment = Moment(time, self._source, self._place.hostname, status)
-        if not table.roster.keys:
-            self._check_empty(own, moment, samples if body else None)
+        self._check(own, moment, empty=not table.roster.keys, samples=samples if body else None)
         resets, happenings = advance(self._past, table, own, moment)
         forget(self._past, time)
-        return Reading(self._events(table, resets, time, status), happenings, samples, non_gpu, own.snapshot)
+        return Reading(self._events(table, resets, time, status), happenings, samples, non_gpu, own.snapshot, own.cut)
 
     def checkpoint(self) -> dict[str, Any]:
         """What `restore` needs after a restart: last counters, XIDs, known and lost GPUs. Of JSON's types."""
@@ -99,12 +100,13 @@ class TargetReader:
             return run.group.count
         return run.group.strangers
 
-    def _check_empty(self, own: Own, moment: Moment, samples: int | None) -> None:
-        """A body without a GPU is right where our exporter says so: the last one may have been lost or unplugged."""
-        if own.up is None:
+    def _check(self, own: Own, moment: Moment, *, empty: bool, samples: int | None) -> None:
+        """A body without a GPU is right where our exporter says so: the last one may have been lost or unplugged. And
+        what our exporter calls stale is not taken, whatever it gives beside."""
+        if own.up is None and empty:
             what = "is empty" if samples is None else f"has {samples} samples, but no DCGM_* one with a UUID label"
             raise ScrapeRefused("no_gpu_metrics", f"the body {what}")
-        if not own.up:
+        if own.up is False:
             told = "the exporter's last reading of the GPUs is too old to be served: see its /health"
             refused = ScrapeRefused("stale", told)
             refused.happenings = tuple(counted(self._past, own, moment))

@@ -10,8 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from services.collector import state
+from services.collector.beside import Beside
 from services.collector.deliver import PACE, Bus, Deliverer
 from services.collector.file_sd import TargetFiles
+from services.collector.first import FirstSamples
 from services.collector.host_status import StatusFile, is_local
 from services.collector.metrics import CollectorMetrics
 from services.collector.pool import Pool
@@ -42,10 +44,11 @@ server does not answer would hold up every other target's look-up for seconds.""
 class DeliveryThread:
     """Runs the policy; whatever breaks it must end the process."""
 
-    def __init__(self, deliverer: Deliverer, on_failure: Callable[[], None]) -> None:
+    def __init__(self, deliverer: Deliverer, beside: Beside, on_failure: Callable[[], None]) -> None:
         self.heartbeat = Heartbeat(LOOP_LIMIT)
         self.failure: Exception | None = None
         self._deliverer = deliverer
+        self._beside = beside
         self._on_failure = on_failure
         self._stopping = threading.Event()
         self._patience = 0.0
@@ -58,8 +61,10 @@ class DeliveryThread:
         try:
             while not self._stopping.wait(0 if self._deliverer.flushing else PACE):
                 self._deliverer.step()
+                self._beside.step()
                 self.heartbeat.beat()
             self._deliverer.finish(self._patience)
+            self._beside.finish()
         except Exception as error:
             log.critical("delivery broke", exc_info=True)
             self.failure = error
@@ -88,8 +93,10 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._loop.set_default_executor(ThreadPoolExecutor(RESOLVERS, thread_name_prefix="resolve"))
         self._heartbeat = Heartbeat(LOOP_LIMIT)
-        self._deliverer = Deliverer(bus, spool)
-        self._thread = DeliveryThread(self._deliverer, self._stop_from_thread)
+        first = FirstSamples(bus.name, settings.kafka_topic, settings.interval, lambda: len(self._pool.workers))
+        self._deliverer = Deliverer(bus, spool, arrived=first)
+        beside = Beside(bus, self._deliverer, spool, settings.spool_dir, max_bytes=settings.spool_max_bytes)
+        self._thread = DeliveryThread(self._deliverer, beside, self._stop_from_thread)
         self._shared = self._share()
         self._pool = Pool(self._make_worker, state.take(settings.spool_dir))
         self.metrics = CollectorMetrics(

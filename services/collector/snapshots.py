@@ -42,12 +42,16 @@ class Document(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    documents: list[Document]
+    documents: list[msgspec.Raw]
+    """Each decoded by itself: one that is odd must not hold up the others."""
     hostname: str | None = None
     """None: the exporter was told not to say it."""
 
 
 _decode: Final = msgspec.json.Decoder(Answer).decode
+_decode_document: Final = msgspec.json.Decoder(Document).decode
+_REASON_MAX: Final = 200
+"""Characters: a decoder's message may quote the document."""
 Edition = tuple[str, str]
 """Hash and time of a document: a new time alone is the exporter's slow clock."""
 
@@ -77,6 +81,8 @@ class Snapshots:
         """The gauge when everything was published last."""
         self._task: asyncio.Task[None] | None = None
         self._problem: str | None = None
+        self._odd: dict[str, str] = {}
+        """Documents of the last answer that could not be used, and why."""
 
     def follow(self, gauge: float | None, hosts: Callable[[], Mapping[str, str]]) -> None:
         """Called after each scrape. `hosts`: UUID -> host name as the samples have it."""
@@ -117,18 +123,38 @@ class Snapshots:
         """What is new, encoded; and what is published then. Documents that the exporter has no longer are forgotten."""
         messages: list[Message] = []
         published: dict[str, Edition] = {}
-        for document in answer.documents:
-            name = document.gpu_uuid or ""
-            edition = document.hash, document.time.isoformat()
-            published[name] = edition
-            if self._published.get(name) == edition:
-                continue
-            value = encode(self._event(document, hosts.get(name) or answer.hostname or host_of(self._target.source)))
-            if len(value) > MAX_VALUE_BYTES:
-                self._too_large(name, len(value))
-            else:
-                messages.append((self._topic, document.gpu_uuid or self._target.source, value))
+        odd: dict[str, str] = {}
+        for number, raw in enumerate(answer.documents):
+            try:
+                document = _decode_document(raw)
+                name, edition = document.gpu_uuid or "", (document.hash, document.time.isoformat())
+                if self._published.get(name) != edition:
+                    hostname = hosts.get(name) or answer.hostname or host_of(self._target.source)
+                    messages += self._encoded(document, hostname)
+                published[name] = edition
+            except (ValueError, OverflowError, RecursionError) as error:
+                odd[f"document {number}"] = str(error)[:_REASON_MAX]
+        self._note_odd(odd)
         return messages, published
+
+    def _encoded(self, document: Document, hostname: str) -> list[Message]:
+        """None where it is too large."""
+        value = encode(self._event(document, hostname))
+        if len(value) > MAX_VALUE_BYTES:
+            self._too_large(document.gpu_uuid or "", len(value))
+            return []
+        return [(self._topic, document.gpu_uuid or self._target.source, value)]
+
+    def _note_odd(self, odd: dict[str, str]) -> None:
+        """Count each; log once per change."""
+        if odd:
+            self._counts["bad_document"] += len(odd)
+        for which, reason in odd.items() - self._odd.items():
+            log.error(
+                "a document cannot be used: it is left out until it changes",
+                extra={"target": self._target.source, "which": which, "reason": reason},
+            )
+        self._odd = odd
 
     def _event(self, document: Document, hostname: str) -> GpuEvent:
         return GpuEvent(
@@ -169,4 +195,4 @@ def _read(body: bytes) -> Answer:
     try:
         return _decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ScrapeFailedError("bad_snapshot", str(error)[:200]) from None
+        raise ScrapeFailedError("bad_snapshot", str(error)[:_REASON_MAX]) from None

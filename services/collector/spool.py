@@ -47,6 +47,7 @@ class Spool:
         self._lock = files.lock(directory)
         try:
             found, self._offset = files.look(directory)
+            taken = files.last_number(directory)
             first = found[0] if found else None
             self._segments = files.repair(found)
         except OSError as error:
@@ -58,7 +59,7 @@ class Spool:
         last = int(position.segment.removesuffix(files.SUFFIX)) if position else 0
         self.full = False
         """The last write did not fit."""
-        self._number = max([last, *(s.number for s in found)])
+        self._number = max(last, taken)
         self._writer: int | None = None
         self._written: list[tuple[int, int]] = []
         self._oldest: int | None = self._peek()

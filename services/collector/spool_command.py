@@ -1,23 +1,29 @@
 """Role `spool`: what waits on disk while the destination does not take it; send it by hand or from a timer.
 
 The spools below SPOOL_DIR, which `gpumon sample` uses beside a running collector, are looked at and sent as well.
+What a running collector holds is left to it: it sends that by itself.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import time
-from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from services.collector import reasons
 from services.collector import spool_files as files
-from services.collector.deliver import PACE, Bus, Deliverer
+from services.collector.deliver import PACE, Deliverer
 from services.collector.destination import opened, words
 from services.collector.publish import PublishError
 from services.collector.spool import Spool
+from services.ops.project import misplaced
 from services.settings import Settings, SettingsError, changed
 
 EXAMPLES = """examples:
@@ -25,7 +31,7 @@ EXAMPLES = """examples:
   gpumon spool status --json              the same for programs (`_spool_reason` of each segment)
   gpumon spool flush                      send it where DESTINATION says
   gpumon spool flush --to timescaledb     send it straight into the database
-  gpumon spool flush --unless-running     from a timer: what a running collector holds is left to it"""
+  gpumon spool flush --unless-running     from a timer: not a word about what a running collector sends itself"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,28 +43,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--unless-running",
         action="store_true",
-        help="for flush from a timer: a spool that a running collector holds is left to it without complaint",
+        help="for flush from a timer: say nothing of what a running collector holds and sends itself",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
-    """Exit code 1: not everything could be sent."""
+    """Exit code 1: not everything could be sent that no collector holds, damaged files included."""
     try:
         settings = changed(settings, spool_dir=args.spool_dir, destination=args.to)
-        if args.action == "status":
-            result = status(settings.spool_dir)
-            failed = False
-        else:
-            result = flush(settings, args.timeout)
-            failed = result["records"] > 0 or (bool(result["in_use"]) and not args.unless_running)
+        result = status(settings.spool_dir) if args.action == "status" else flush(settings, args.timeout)
     except (files.SpoolError, PublishError, SettingsError) as error:
-        print(f"gpumon spool: {error}", file=sys.stderr)
-        return 1
-    print(json.dumps(result) if args.json else _text(result))
-    for problem in result.get("in_use", ()) if not args.unless_running else ():
-        print(f"gpumon spool: {problem}", file=sys.stderr)
-    return 1 if failed else 0
+        return _complain(error)
+    if args.json:
+        print(json.dumps(result))
+    else:
+        print(_flushed(result, quiet=args.unless_running) if "flushed" in result else _status(result))
+    hint = None if result["exists"] else misplaced(settings, "spool_dir")
+    if hint:
+        _complain(f"{settings.spool_dir.absolute()} was looked for: {hint}")
+    unsent = ("records", "rejected", "damaged")
+    return 1 if args.action == "flush" and any(result[name] for name in unsent) else 0
+
+
+def _complain(problem: object) -> int:
+    print(f"gpumon spool: {problem}", file=sys.stderr)
+    return 1
 
 
 # Status -------------------------------------------------------------------------------------------------------------
@@ -68,20 +78,24 @@ def status(directory: Path) -> dict[str, Any]:
     """Safe while a collector writes: nothing is locked, nothing changed. File names are relative to `directory`."""
     there = directory.is_dir()
     spools = files.all_spools(directory) if there else []
-    segments = [segment for spool in spools for segment in files.look(spool)[0]]
-    aside = [path for spool in spools for path in spool.glob(f"*{files.ASIDE}")]
+    try:
+        segments = [segment for spool in spools for segment in files.look(spool)[0]]
+    except OSError as error:
+        raise files.SpoolError(f"SPOOL_DIR={directory}: cannot be read ({error.strerror})") from None
+    aside = [path for spool in spools for path in files.aside(spool)]
     return {
-        "directory": str(directory),
+        "directory": str(directory.absolute()),
         "exists": there,
         "records": sum(segment.records for segment in segments),
-        "bytes": sum(segment.size for segment in segments),
+        "bytes": sum(map(_bytes, segments)),
         "segments": [
             {
                 "file": str(s.path.relative_to(directory)),
                 "_spool_reason": s.why,
                 "since": s.identity,
                 "records": s.records,
-                "bytes": s.size,
+                "bytes": _bytes(s),
+                "damaged": s.damaged,
             }
             for s in segments
         ],
@@ -90,7 +104,26 @@ def status(directory: Path) -> dict[str, Any]:
     }
 
 
+def _bytes(segment: files.Segment) -> int:
+    """On disk. What follows the last whole record counts where it is damage: else it is being written, or torn off."""
+    return segment.size + (segment.torn if segment.damaged else 0)
+
+
 # Flush --------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Sent:
+    """What became of the records of one spool."""
+
+    flushed: int = 0
+    left: int = 0
+    reason: str | None = None
+    """Why they are left, by its raw name."""
+    detail: str | None = None
+    """The same in the destination's words."""
+    rejected: int = 0
+    """Records that the destination will never take."""
 
 
 def flush(settings: Settings, timeout: float) -> dict[str, Any]:
@@ -99,61 +132,115 @@ def flush(settings: Settings, timeout: float) -> dict[str, Any]:
     Raises SpoolError, PublishError.
     """
     directory = settings.spool_dir
-    flushed, left = 0, 0
-    failures: Counter[str] = Counter()
-    in_use: list[str] = []
-    detail: str | None = None
-    deadline = time.monotonic() + timeout
+    done: list[_Sent] = []
+    in_use: list[dict[str, Any]] = []
+    damaged: list[str] = []
+    deadline: float | None = None
     for path in files.all_spools(directory) if directory.is_dir() else []:
+        known = files.aside(path)
         try:
             spool = Spool(path, settings.spool_max_bytes)
         except files.SpoolLockedError as error:
-            in_use.append(f"{error}; it flushes the spool by itself as soon as the destination answers")
+            waiting = sum(segment.records for segment in files.look(path)[0])
+            in_use.append({"directory": str(path), "pid": error.owner, "records": waiting})
             continue
-        with opened(settings) as bus:
-            sent, waiting = _flush_one(spool, bus, deadline)
-            failures.update(bus.errors)
-            detail = words(bus, settings) if waiting else detail
-        flushed += sent
-        left += waiting
+        if spool.empty:
+            spool.close()
+        else:
+            if deadline is None:
+                deadline = time.monotonic() + timeout
+                print(f"gpumon spool: sending what is in {path}: trying for {timeout:g} s (--timeout)", file=sys.stderr)
+            done.append(_flush_one(settings, spool, deadline))
+        damaged += sorted(str(kept.absolute()) for kept in files.aside(path) - known)
+    stuck = next((sent for sent in done if sent.left), _Sent())
     return {
-        "directory": str(directory),
+        "directory": str(directory.absolute()),
         "exists": directory.is_dir(),
-        "flushed": flushed,
-        "records": left,
-        "failures": dict(failures),
-        "detail": detail,
+        "flushed": sum(sent.flushed for sent in done),
+        "records": sum(sent.left for sent in done),
+        "rejected": sum(sent.rejected for sent in done),
+        "damaged": damaged,
+        "reason": stuck.reason,
+        "detail": stuck.detail,
         "in_use": in_use,
     }
 
 
-def _flush_one(spool: Spool, bus: Bus, deadline: float) -> tuple[int, int]:
-    """(records sent, records left)"""
-    deliverer = Deliverer(bus, spool)
+def _flush_one(settings: Settings, spool: Spool, deadline: float) -> _Sent:
+    """Until it is empty, or `deadline` (monotonic seconds)."""
+    with _quiet(), opened(settings) as bus:
+        deliverer = Deliverer(bus, spool)
+        _turn(deliverer, spool, deadline)
+        left = spool.records
+        reason = deliverer.failing or reasons.NO_ANSWER
+        detail = words(bus, settings) if left else None
+        deliverer.finish(0)
+    rejected = sum(deliverer.counts.refused.values())
+    return _Sent(deliverer.counts.flushed, left, reason if left else None, detail, rejected)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The result gives the reason, once."""
+    log = logging.getLogger("collector")
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
+
+
+def _turn(deliverer: Deliverer, spool: Spool, deadline: float) -> None:
     while not spool.empty and time.monotonic() < deadline:
         deliverer.step()
         if not deliverer.flushing:
             time.sleep(PACE)
-    left = spool.records
-    deliverer.finish(0)
-    return deliverer.counts.flushed, left
 
 
 # For people ---------------------------------------------------------------------------------------------------------
 
 
-def _text(result: dict[str, Any]) -> str:
+def _missing(result: dict[str, Any]) -> str:
+    return f"{result['directory']} does not exist: nothing was ever spooled there (SPOOL_DIR says which directory)"
+
+
+def _flushed(result: dict[str, Any], *, quiet: bool) -> str:
+    """`quiet`: nothing of what collectors hold."""
     if not result["exists"]:
-        return f"{result['directory']} does not exist: nothing was ever spooled there (SPOOL_DIR says which directory)"
-    if "flushed" in result:
-        failures = ", ".join(f"{name}: {count}" for name, count in result["failures"].items()) or "none"
-        sent, left = f"flushed {result['flushed']} records", f"{result['records']} left in {result['directory']}"
-        return f"{sent}; {left}; failures: {failures}" + (f" ({result['detail']})" if result["detail"] else "")
-    lines = [f"{result['directory']}: {result['records']} records, {result['bytes']} bytes"]
-    lines += [
-        f"  {s['file']}  {s['records']} records  {s['bytes']} bytes  since {s['since']}  {s['_spool_reason']}"
-        for s in result["segments"]
-    ]
+        return _missing(result)
+    text = f"flushed {_records(result['flushed'])}; {result['records']} left in {result['directory']}"
+    if result["records"]:
+        text += f": {reasons.words(result['reason'])}" + (f": {result['detail']}" if result["detail"] else "")
+    never = f"{_records(result['rejected'])} will never be taken: kept in {files.REJECTED}"
+    lines = [text, never] if result["rejected"] else [text]
+    lines += [f"damaged, kept for a look: {path}" for path in result["damaged"]]
+    lines += [] if quiet else [_held(item) for item in result["in_use"]]
+    return "\n".join(lines)
+
+
+def _held(item: dict[str, Any]) -> str:
+    who = f"with the running collector (pid {item['pid'] or 'not known'}), which sends it itself"
+    return f"the rest is {who}: {_records(item['records'])} in {item['directory']}"
+
+
+def _records(count: int) -> str:
+    return f"{count} record{'s'[: count != 1]}"
+
+
+def _status(result: dict[str, Any]) -> str:
+    if not result["exists"]:
+        return _missing(result)
+    lines = [f"{result['directory']}: {_records(result['records'])}, {result['bytes']} bytes"]
+    lines += [f"  {_segment(segment)}" for segment in result["segments"]]
     lines += [f"  set aside: {name}" for name in result["set_aside"]]
     lines += [f"  {files.REJECTED}: events the destination will never take"] if result["rejected"] else []
     return "\n".join(lines)
+
+
+def _segment(told: dict[str, Any]) -> str:
+    if told["damaged"] and not told["records"]:
+        return f"{told['file']}  unreadable ({told['damaged']})  {told['bytes']} bytes"
+    words = reasons.words(told["_spool_reason"])
+    words += f"; {told['damaged']}" if told["damaged"] else ""
+    return f"{told['file']}  {_records(told['records'])}  {told['bytes']} bytes  since {told['since']}  {words}"

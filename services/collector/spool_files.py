@@ -6,25 +6,34 @@ Looking changes nothing (`gpumon spool status` looks while a collector writes); 
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import logging
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from services.collector import segment as fmt
 from services.collector.batch import Message
+from services.ops.regular_file import check_regular, read_regular
 
 log = logging.getLogger("collector.spool")
 
 SUFFIX: Final = ".spool"
 ASIDE: Final = ".corrupt"
+_NAME: Final = re.compile(r"[0-9]{1,18}" + re.escape(SUFFIX))
+"""Of a segment. Anything else is somebody else's."""
 _LOCK: Final = "lock"
 _POSITION: Final = "position.json"
+_POSITION_BYTES: Final = 64 * 1024
+_SEGMENT_BYTES: Final = 1024 * 1024 * 1024
+"""A segment ends behind the turn in which it reaches 16 MiB (`Spool`); the largest turn is about 200 MB."""
 REJECTED: Final = "rejected.jsonl"
 BESIDE: Final = tuple(f"sample-{number}" for number in range(1, 10))
-"""Spools below SPOOL_DIR, for commands beside the collector that owns it, and beside each other (`gpumon sample`)."""
+"""Spools below SPOOL_DIR, for commands beside the collector that owns it, and beside each other (`gpumon sample`). The
+collector sends them as well (`services.collector.beside`)."""
 
 
 class SpoolError(Exception):
@@ -38,7 +47,8 @@ class SpoolFullError(SpoolError):
 
 
 class SpoolLockedError(SpoolError):
-    pass
+    owner = ""
+    """Process id of who holds the spool, as it wrote it down."""
 
 
 @dataclass(slots=True)
@@ -61,10 +71,6 @@ class Segment:
     damaged: str | None = None
     """Why the file is kept for a look after its readable records were sent."""
 
-    @property
-    def number(self) -> int:
-        return int(self.path.name.removesuffix(SUFFIX))
-
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -85,8 +91,11 @@ def look(directory: Path) -> tuple[list[Segment], int]:
     position = read_position(directory)
     segments: list[Segment] = []
     start = 0
-    for path in sorted(directory.glob(f"*{SUFFIX}")):
-        found, scan = _look_at(path)
+    for path in segment_paths(directory):
+        try:
+            found, scan = _look_at(path)
+        except FileNotFoundError:
+            continue  # sent and deleted since it was listed
         if not segments:
             start = _resume(found, scan, position)
             found.records = sum(offset >= start for offset in scan.offsets)
@@ -94,11 +103,27 @@ def look(directory: Path) -> tuple[list[Segment], int]:
     return segments, start
 
 
+def segment_paths(directory: Path) -> list[Path]:
+    """Regular files with the name of a segment, in order. Raises OSError for a directory that cannot be listed."""
+    with os.scandir(directory) as entries:
+        return sorted(Path(entry.path) for entry in entries if _NAME.fullmatch(entry.name) and entry.is_file())
+
+
+def last_number(directory: Path) -> int:
+    """The highest that is taken, by whatever kind of file. Raises OSError."""
+    names = (name for name in os.listdir(directory) if _NAME.fullmatch(name))
+    return max((int(name.removesuffix(SUFFIX)) for name in names), default=0)
+
+
 def _look_at(path: Path) -> tuple[Segment, fmt.Scan]:
+    size = path.stat().st_size
     try:
-        data = path.read_bytes()
+        data = read_regular(path, _SEGMENT_BYTES)
+    except FileNotFoundError:
+        raise
     except OSError as error:
-        return Segment(path, 0, 0, 0, "", "", damaged=f"unreadable: {error.strerror}"), fmt.Scan(0, 0, (), False)
+        unreadable = Segment(path, 0, 0, 0, "", "", torn=size, damaged=error.strerror or str(error))
+        return unreadable, fmt.Scan(0, 0, (), False)
     found = fmt.scan(data)
     line = fmt.read_header(data)[0] or {}
     segment = Segment(
@@ -127,10 +152,11 @@ def _resume(segment: Segment, scan: fmt.Scan, position: Position | None) -> int:
 
 def read_position(directory: Path) -> Position | None:
     try:
-        data = json.loads((directory / _POSITION).read_bytes())
-        return Position(str(data["segment"]), str(data["identity"]), int(data["offset"]))
-    except (OSError, ValueError, TypeError, KeyError):
+        data = json.loads(read_regular(directory / _POSITION, _POSITION_BYTES))
+        position = Position(str(data["segment"]), str(data["identity"]), int(data["offset"]))
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
+    return position if _NAME.fullmatch(position.segment) else None
 
 
 def write_position(directory: Path, position: Position) -> None:
@@ -164,13 +190,27 @@ def discard(segment: Segment) -> None:
     if segment.damaged is None:
         segment.path.unlink(missing_ok=True)
         return
-    aside = segment.path.with_name(segment.path.name + ASIDE)
+    aside = _free(segment.path)
     log.error(
         "spool segment set aside; look at it and delete it",
         extra={"segment": segment.path.name, "reason": segment.damaged, "kept_as": str(aside)},
     )
     segment.path.replace(aside)
     aside.with_name(aside.name + ".json").write_text(json.dumps({"reason": segment.damaged}) + "\n")
+
+
+def _free(path: Path) -> Path:
+    """A name to set `path` aside under; numbers begin anew where the position is lost, and names with them."""
+    for number in itertools.count():
+        name = path.with_name(f"{path.name}{f'.{number}' if number else ''}{ASIDE}")
+        if not name.exists():
+            return name
+    raise AssertionError  # there is no last number
+
+
+def aside(directory: Path) -> set[Path]:
+    """What was set aside."""
+    return set(directory.glob(f"*{ASIDE}"))
 
 
 def reject(directory: Path, messages: list[Message], reason: str) -> None:
@@ -185,7 +225,8 @@ def lock(directory: Path) -> int:
     """Make the directory if need be and take it for this process; returns the descriptor that holds the lock."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(directory / _LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o644)
+        _check_lock(descriptor, directory / _LOCK)
     except OSError as error:
         raise SpoolError(
             f"SPOOL_DIR={directory}: cannot be written to ({error.strerror}); give a writable directory"
@@ -193,15 +234,25 @@ def lock(directory: Path) -> int:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
-        owner = os.read(descriptor, 32).decode(errors="replace").strip() or "another process"
+        owner = os.read(descriptor, 32).decode(errors="replace").strip()
         os.close(descriptor)
-        raise SpoolLockedError(
-            f"SPOOL_DIR={directory}: in use by the collector with process id {owner}; "
+        locked = SpoolLockedError(
+            f"SPOOL_DIR={directory}: in use by the collector with process id {owner or '(not known)'}; "
             "give each collector a directory of its own"
-        ) from None
+        )
+        locked.owner = owner
+        raise locked from None
     os.truncate(descriptor, 0)
     os.write(descriptor, f"{os.getpid()}\n".encode())
     return descriptor
+
+
+def _check_lock(descriptor: int, path: Path) -> None:
+    try:
+        check_regular(os.fstat(descriptor), path)
+    except OSError:
+        os.close(descriptor)
+        raise
 
 
 def sync_directory(directory: Path) -> None:

@@ -9,9 +9,13 @@ from typing import Any, Final
 
 import msgspec
 
+from services.ops.regular_file import read_regular
+
 log = logging.getLogger("collector.state")
 
 _NAME: Final = "state.json"
+_MAX_BYTES: Final = 256 * 1024 * 1024
+"""A GPU takes about 500 bytes: half a million of them."""
 
 
 def save(directory: Path, targets: dict[str, dict[str, Any]]) -> None:
@@ -32,12 +36,13 @@ def take(directory: Path) -> dict[str, dict[str, Any]]:
     """What the last clean stop saved, once: after a crash the next start must not believe something older."""
     path = directory / _NAME
     try:
-        data = path.read_bytes()
+        data = read_regular(path, _MAX_BYTES)
         path.unlink()
         saved = msgspec.json.decode(data)["targets"]
         return {str(source): dict(state) for source, state in saved.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, msgspec.MsgspecError, LookupError, TypeError, ValueError, AttributeError) as error:
-        log.warning("what was known of the targets cannot be read: starting afresh", extra={"reason": str(error)})
+    except (OSError, RecursionError, msgspec.MsgspecError, LookupError, TypeError, ValueError, AttributeError) as error:
+        extra = {"file": str(path), "reason": str(error)}
+        log.warning("what was known of the targets cannot be read: starting afresh", extra=extra)
         return {}

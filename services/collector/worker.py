@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from services.collector.batch import Batch, Message, encode_scrape
+from services.collector.own import MOST
 from services.collector.reader import Reading, ScrapeRefused
 from services.collector.schedule import Schedule, sample_time
 from services.collector.scrape import ScrapeFailedError
@@ -73,6 +74,8 @@ class Shared:
     """Scrapes by reason."""
     samples: int = 0
     non_gpu: int = 0
+    cut: int = 0
+    """Series left out because there were too many (`Reading.cut`)."""
     on_plan: int = 0
     """Scrapes that carry their planned time."""
     snapshots: Counter[str] = field(default_factory=Counter)
@@ -105,6 +108,7 @@ class Worker:
         self.seen = Seen()
         self._reader = reader
         self._shared = shared
+        self._cutting = False
         self._schedule = Schedule(target.source, shared.interval)
         self._snapshots = Snapshots(
             target,
@@ -190,8 +194,19 @@ class Worker:
         self.seen.last_success = moment / 1000
         self._shared.samples += reading.samples
         self._shared.non_gpu += reading.non_gpu
+        self._note_cut(reading.cut)
         self._offer(messages)
         self._snapshots.follow(reading.snapshot, lambda: {e.gpu.uuid: e.gpu.hostname for e in reading.events})
+
+    def _note_cut(self, cut: int) -> None:
+        """Count each; log once, until a scrape has none to cut."""
+        self._shared.cut += cut
+        if cut and not self._cutting:
+            log.warning(
+                "the exporter tells more series than are taken: lost GPUs or XIDs beyond the bound are left out",
+                extra={"target": self.target.source, "left_out": cut, "bound": MOST},
+            )
+        self._cutting = cut > 0
 
     def _refused(self, reason: str, detail: str, moment: int) -> None:
         """Count each; log and report to the bus once per change of state."""

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from services.collector.assemble import Column, Table
 from services.collector.own import Own, XidCount, XidKey, name_of
-from services.collector.past import Moment, Past, Spot, Xid, iso
+from services.collector.past import Moment, Past, Spot, Xid, iso, newest
 from services.contract import xid as catalogue
 from services.contract.event import GpuEvent, Happening
 
@@ -60,22 +60,28 @@ def counted(past: Past, own: Own, moment: Moment) -> list[GpuEvent]:
             known.count = 0  # the exporter has started again, and its counters with it
     past.reads = own.reads
     happenings = []
+    standing = _standing(past) if any(now.uuid is None for now in own.xids.values()) else {}
     for (name, instance, code), now in own.xids.items():
-        uuid = now.uuid or _standing_at(past, Spot(now.hostname or moment.hostname, now.pci_bus_id))
+        uuid = now.uuid or standing.get(Spot(now.hostname or moment.hostname, now.pci_bus_id))
         key = uuid or name, instance, code
         before = past.xids.get(key) or _told_without_uuid(past, now, instance, code)
         event = _increase(key, uuid, before, now, moment, followed=followed)
         last = now.last if before is None or before.last is None else max(before.last, now.last or before.last)
         past.xids[key] = Xid(now.count, last, moment.time)
         happenings += [] if event is None else [event]
+    past.xids = newest(past.xids, lambda xid: xid.seen)
     return happenings
 
 
-def _standing_at(past: Past, spot: Spot) -> str | None:
-    """UUID of the GPU that is or was there: the kernel log knows addresses only."""
-    known = ((uuid, other) for uuid, other in past.spots.items())
-    lost = ((lost.uuid, lost.spot) for lost in past.lost.values())
-    return next((uuid for uuid, other in (*known, *lost) if uuid is not None and spot.is_at(other)), None)
+def _standing(past: Past) -> dict[Spot, str]:
+    """UUID of the GPU that is or was at an address: the kernel log knows addresses only. Who is there comes first."""
+    lost = ((lost.spot, lost.uuid) for lost in past.lost.values() if lost.uuid is not None)
+    here = ((spot, uuid) for uuid, spot in past.spots.items())
+    found: dict[Spot, str] = {}
+    for spot, uuid in (*here, *lost):
+        if spot.pci_bus_id is not None:
+            found.setdefault(spot, uuid)
+    return found
 
 
 def _told_without_uuid(past: Past, now: XidCount, instance: int | None, code: int) -> Xid | None:

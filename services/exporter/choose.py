@@ -51,6 +51,14 @@ def _first_that_opens(settings: Settings, processes: bool, hooks: Hooks) -> Sour
         return SecondChoice(_smi(settings, processes, hooks), first)
 
 
+class NeitherError(SourceError):
+    """Neither NVML nor nvidia-smi can be read. One line for logs, `lines` for people."""
+
+    def __init__(self, nvml: SourceError, smi: SourceError) -> None:
+        self.lines = (f"NVML: {_sentence(nvml)}", f"nvidia-smi: {_sentence(smi)}", ADVICE)
+        super().__init__(smi.trouble, "; ".join(self.lines))
+
+
 class SecondChoice:
     """A source that stands in for another: its failures name both."""
 
@@ -66,8 +74,7 @@ class SecondChoice:
         try:
             sweep = self._source.read()
         except SourceError as second:
-            message = f"NVML: {_sentence(self._first)}; nvidia-smi: {_sentence(second)}; {ADVICE}"
-            raise SourceError(second.trouble, message) from second
+            raise NeitherError(self._first, second) from second
         if not self._told:
             log.info("%s instead of NVML: %s", self.name, self._first)
             self._told = True
@@ -98,6 +105,7 @@ def _smi(settings: Settings, processes: bool, hooks: Hooks) -> Source:
 
 
 def _mock(settings: Settings) -> Source:
+    from services.exporter.mock_boards import boards  # noqa: PLC0415
     from services.exporter.mock_source import MockSource, fleet  # noqa: PLC0415
 
-    return MockSource(fleet(settings.node_name or hostname()))
+    return MockSource(fleet(settings.node_name or hostname(), boards(settings.exporter_mock)))

@@ -12,7 +12,12 @@ from pathlib import Path
 from typing import Final
 
 from services.contract.catalogue import BY_DCGM_NAME, LABEL_FIELDS, METRICS, Metric
+from services.ops.regular_file import read_regular
 
+MAX_BYTES: Final = 1024 * 1024
+"""Of the file. One with every field and a long help text for each has some ten kilobytes."""
+_MAX_PROBLEMS: Final = 20
+"""Wrong lines that are named: a file of another kind is wrong in each."""
 XID_COUNT: Final = "DCGM_EXP_XID_ERRORS_COUNT"
 CLOCK_COUNT: Final = "DCGM_EXP_CLOCK_EVENTS_COUNT"
 _WINDOWED: Final = (XID_COUNT, CLOCK_COUNT)
@@ -65,7 +70,7 @@ def everything() -> Selection:
 def load(path: Path) -> Selection:
     """Raises CountersFileError with every wrong line."""
     try:
-        content = path.read_text(encoding="utf-8")
+        content = read_regular(path, MAX_BYTES).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise CountersFileError(f"counters file {path}: {reason}") from None
@@ -76,6 +81,8 @@ def load(path: Path) -> Selection:
         known = ", ".join([*(m.dcgm for m in METRICS), *_WINDOWED, *LABEL_FIELDS])
         unknown = any("unknown field" in problem for problem in problems)
         tail = f"\nknown fields: {known}" if unknown else ""
+        if len(problems) > _MAX_PROBLEMS:
+            problems[_MAX_PROBLEMS:] = [f"and {len(problems) - _MAX_PROBLEMS} more wrong lines"]
         raise CountersFileError("\n".join(f"counters file {path}: {problem}" for problem in problems) + tail)
     return selection
 
@@ -87,7 +94,11 @@ def _read(content: str) -> tuple[Selection, list[str]]:
     problems: list[str] = []
     seen: dict[str, int] = {}
     for number, line in enumerate(content.splitlines(), 1):
-        row = [cell.strip() for cell in next(csv.reader(io.StringIO(line), skipinitialspace=True), [])]
+        try:
+            row = [cell.strip() for cell in next(csv.reader(io.StringIO(line), skipinitialspace=True), [])]
+        except csv.Error as error:  # a cell above 128 KiB
+            problems.append(f"line {number}: {error}")
+            continue
         if not any(row) or row[0].startswith("#"):
             continue
         problem = _problem(row) or (f"{row[0]} stands in line {seen[row[0]]} already" if row[0] in seen else None)

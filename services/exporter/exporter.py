@@ -57,10 +57,6 @@ class Exporter:
         if self._serving:
             self._around.start()
         settings = self._options.settings
-        if self._options.mock is not None:
-            from services.exporter.mock_source import MockSource  # noqa: PLC0415  # numpy, for the mock only
-
-            return MockSource(self._options.mock)
         hooks = Hooks(self._around.offer_document, self._around.nvml_released)
         return open_source(settings, settings.exporter_processes, hooks)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import uuid
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from mock_dcgm.columns import Column
-from mock_dcgm.fleet import Fleet, FleetSpec, GpuSpec, HostSpec, build
+from mock_dcgm.fleet import Fleet, FleetSpec, Gpu, GpuSpec, Host, HostSpec, build
 from mock_dcgm.layout import Entity
 from mock_dcgm.simulator import Simulator, Snapshot
 from services.contract.catalogue import METRICS
@@ -14,15 +17,27 @@ from services.contract.sentinels import Missing
 from services.exporter.reading import Device, Lost, Reading, Sweep
 from services.ops.clock import Clock, SystemClock
 
-DEFAULT_GPUS: Final = (("A100", 8),)
 _FIRST_STEP: Final = 1.0
 """Seconds the simulation has run when it is first read: at 0 nothing has begun."""
 
 
-def fleet(hostname: str, gpus: Sequence[tuple[str, int]] = DEFAULT_GPUS, profile: str = "cycle") -> Fleet:
+def fleet(hostname: str, gpus: Sequence[tuple[str, int]], profile: str = "cycle") -> Fleet:
     """One host with (model, count) boards. Raises FleetError."""
     boards = tuple(GpuSpec(model, count, profile) for model, count in gpus)
-    return build(FleetSpec((HostSpec(hostname.replace("{", "").replace("}", ""), boards),)))
+    built = build(FleetSpec((HostSpec(hostname.replace("{", "").replace("}", ""), boards),)))
+    return replace(built, hosts=tuple(replace(host, gpus=_identified(host)) for host in built.hosts))
+
+
+def _identified(host: Host) -> tuple[Gpu, ...]:
+    """With UUIDs that follow from the model too: another board in the same place is another GPU, with its own history.
+
+    The fleet's own follow from the place alone, so that a fleet file that names another model keeps its series.
+    """
+    return tuple(replace(gpu, uuid=_uuid(f"{host.name}/{gpu.index}/{gpu.model.key}")) for gpu in host.gpus)
+
+
+def _uuid(of: str) -> str:
+    return f"GPU-{uuid.UUID(bytes=hashlib.sha256(of.encode()).digest()[:16])}"
 
 
 class MockSource:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from services.exporter.mock_boards import boards
 from services.settings import Settings, hostname, load
-
-if TYPE_CHECKING:
-    from mock_dcgm.fleet import Fleet
 
 
 class OptionsError(Exception):
@@ -24,8 +22,6 @@ class Options:
     settings: Settings
     hostname: str | None
     """None: no Hostname label."""
-    mock: Fleet | None
-    """The simulated host, where its boards are given."""
     once: bool
 
 
@@ -53,7 +49,7 @@ def _add_serving(group: argparse._ArgumentGroup) -> None:  # the type of a group
 def _add_reading(group: argparse._ArgumentGroup) -> None:  # the type of a group has no public name
     text = "where readings come from (EXPORTER_SOURCE, auto: NVML, else nvidia-smi)"
     group.add_argument("--source", choices=["auto", "nvml", "nvidia-smi", "mock"], help=text)
-    text = "boards of the mock source (default A100=8); repeatable"
+    text = "boards of the mock source (EXPORTER_MOCK, A100=8); repeatable"
     group.add_argument("--mock", action="append", metavar="MODEL[=COUNT]", help=text)
     either = group.add_mutually_exclusive_group()
     either.add_argument("-c", "--collect-interval", type=float, metavar="MS", help="milliseconds between two readings")
@@ -75,6 +71,7 @@ def options(args: argparse.Namespace, settings: Settings) -> Options:
         "web_config_file": args.web_config_file,
         "exporter_prefix": args.prefix,
         "exporter_source": "mock" if args.mock and args.source is None else args.source,
+        "exporter_mock": _boards(args.mock),
         "exporter_interval": args.interval if args.collect_interval is None else args.collect_interval / 1000,
         "exporter_stale_after": args.stale_after,
         "exporter_processes": args.processes,
@@ -88,7 +85,6 @@ def options(args: argparse.Namespace, settings: Settings) -> Options:
     return Options(
         settings=merged,
         hostname=None if args.no_hostname else merged.node_name or hostname(),
-        mock=_simulated(merged.node_name or hostname(), args.mock) if args.mock else None,
         once=args.once,
     )
 
@@ -102,18 +98,13 @@ def address(text: str) -> tuple[str, int]:
     return bare, int(port)
 
 
-def _simulated(host: str, texts: list[str]) -> Fleet:
-    from mock_dcgm.fleet import FleetError  # noqa: PLC0415  # the simulator's numpy, where it is asked for
-    from services.exporter.mock_source import fleet  # noqa: PLC0415
-
+def _boards(texts: list[str] | None) -> str | None:
+    """What --mock says, as the setting has it; None: nothing."""
+    if not texts:
+        return None
+    text = ",".join(texts)
     try:
-        return fleet(host, [_boards(text) for text in texts])
-    except FleetError as error:
+        boards(text)
+    except ValueError as error:
         raise OptionsError(f"--mock: {error}") from None
-
-
-def _boards(text: str) -> tuple[str, int]:
-    name, _, count = text.partition("=")
-    if count and (not count.isdigit() or int(count) < 1):
-        raise OptionsError(f"--mock {text}: the count is a whole number above 0")
-    return name, int(count or 1)
+    return text

@@ -8,6 +8,7 @@ import logging
 import signal
 import ssl
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from services.exporter.exporter import Exporter
 from services.exporter.options import Options, OptionsError, add_arguments, options
 from services.exporter.reading import SourceError
 from services.exporter.server import Site
+from services.ops.admission import Admission
+from services.ops.lifecycle import unless_stopped
 from services.ops.serving import cannot_listen, until_stopped
 from services.settings import Settings, SettingsError
 
@@ -59,7 +62,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
 
 
 def _print(exporter: Exporter) -> int:
-    text = exporter.once()
+    text = unless_stopped(exporter.once)
     with suppress(BrokenPipeError):  # `| head` is a good reason to stop
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -88,10 +91,12 @@ def _serve(exporter: Exporter, chosen: Options, guard: _Guard) -> int:
 async def _until_stopped(exporter: Exporter, settings: Settings, guard: _Guard) -> None:
     site = Site(exporter.sampler.status, lambda: exporter.page, exporter.tail, exporter.snapshots)
     application = site.application(*guard.middlewares)
+    admission = Admission()
+    admission.attach(application)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=_FAREWELL)
-    await _listen(runner, settings, guard.ssl_context)
+    await _listen(runner, admission, settings, guard.ssl_context)
     loop, crashed = asyncio.get_running_loop(), asyncio.Event()
-    loop.add_signal_handler(signal.SIGHUP, _reload, exporter, guard)
+    loop.add_signal_handler(signal.SIGHUP, _Reload(exporter, guard).begin)
     exporter.start(on_crash=lambda: _set(loop, crashed))
     try:
         await until_stopped(asyncio.create_task(_wait(crashed)))
@@ -100,9 +105,25 @@ async def _until_stopped(exporter: Exporter, settings: Settings, guard: _Guard) 
         exporter.stop(_FAREWELL)
 
 
-def _reload(exporter: Exporter, guard: _Guard) -> None:
-    exporter.reload()
-    guard.refresh()
+class _Reload:
+    """What SIGHUP asks for, in a thread of its own: a file system that hangs holds up neither scrapes nor the end."""
+
+    def __init__(self, exporter: Exporter, guard: _Guard) -> None:
+        self._exporter, self._guard = exporter, guard
+        self._thread: threading.Thread | None = None
+        self._again = False
+
+    def begin(self) -> None:
+        self._again = True
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while self._again:
+            self._again = False
+            self._exporter.reload()
+            self._guard.refresh()
 
 
 async def _wait(event: asyncio.Event) -> None:
@@ -114,11 +135,13 @@ def _set(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
         loop.call_soon_threadsafe(event.set)
 
 
-async def _listen(runner: web.AppRunner, settings: Settings, ssl_context: ssl.SSLContext | None) -> None:
+async def _listen(
+    runner: web.AppRunner, admission: Admission, settings: Settings, ssl_context: ssl.SSLContext | None
+) -> None:
     host, port = settings.exporter_host, settings.exporter_port
     await runner.setup()
     try:
-        await web.TCPSite(runner, host or None, port, ssl_context=ssl_context).start()
+        await admission.listen(runner, host or None, port, ssl_context)
     except OSError as error:
         await runner.cleanup()
         raise StartError(cannot_listen(host, port, "--address or EXPORTER_PORT", error)) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,8 @@ EXPORTER: Final = "gpu-telemetry-exporter.service"
 COLLECTOR: Final = "gpu-telemetry.service"
 FLUSH: Final = "gpu-telemetry-flush.service"
 TIMER: Final = "gpu-telemetry-flush.timer"
+USER_UNITS: Final = Path("~/.config/systemd/user")
+"""Where systemd looks for the units of a user."""
 MARK: Final = "# Written by `gpumon install-units`; run it again instead of editing, or use `systemctl --user edit`."
 BACKOFF_SINCE: Final = 254
 """Version of systemd that knows RestartSteps."""
@@ -127,10 +130,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to", choices=("kafka", "timescaledb"), help="where the collector sends; default: DESTINATION in .env"
     )
     parser.add_argument(
-        "--dir", type=Path, default=Path("~/.config/systemd/user"), metavar="DIR", help="default: %(default)s"
+        "--dir",
+        type=Path,
+        default=USER_UNITS,
+        metavar="DIR",
+        help="where to write them (default: %(default)s); elsewhere they are to be looked at only",
     )
     parser.add_argument(
-        "--directory", type=Path, metavar="DIR", help="where .env and the spool are (default: the current directory)"
+        "--project", type=Path, metavar="DIR", help="where .env and the spool are (default: the current directory)"
     )
     parser.add_argument("--no-exporter", action="store_true", help="another exporter serves the GPUs (see TARGETS)")
     parser.add_argument("--enable", action="store_true", help="load, enable and start them as well")
@@ -142,11 +149,15 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     try:
         installation = _installation(args, settings)
         units = render(installation)
+        directory: Path = args.dir.expanduser()
+        in_place = directory.resolve() == USER_UNITS.expanduser().resolve()
+        if args.enable and not in_place:
+            raise UnitsError(f"--enable takes units from {USER_UNITS}: leave out --dir {args.dir}, or --enable")
         if args.dry_run:
             for name, content in units.items():
-                print(f"# ==> {args.dir.expanduser() / name}\n{content}")
+                print(f"# ==> {directory / name}\n{content}")
             return 0
-        written = write(units, args.dir.expanduser())
+        written = write(units, directory)
         installation.spool.mkdir(parents=True, exist_ok=True)
         for path, what in written.items():
             print(f"{what:9}  {path}")
@@ -156,18 +167,21 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     except (UnitsError, OSError) as error:
         print(f"gpumon install-units: {error}", file=sys.stderr)
         return 1
-    print(next_steps(installation, enabled=args.enable))
+    if in_place:
+        print(next_steps(installation, enabled=args.enable))
+    else:
+        print(f"written to look at; without --dir they go to {USER_UNITS}")
     return 0
 
 
 def _installation(args: argparse.Namespace, settings: Settings) -> Installation:
-    directory: Path = (args.directory or Path()).expanduser().absolute()
+    directory = plain(args.project or Path())
     if not directory.is_dir():
-        raise UnitsError(f"--directory {directory}: there is no such directory")
+        raise UnitsError(f"--project {directory}: there is no such directory")
     return Installation(
         command=gpumon(),
         directory=directory,
-        spool=directory / settings.spool_dir.expanduser(),
+        spool=plain(directory / settings.spool_dir.expanduser()),
         to=args.to,
         port=settings.exporter_port,
         exporter=not args.no_exporter,
@@ -178,8 +192,18 @@ def _installation(args: argparse.Namespace, settings: Settings) -> Installation:
 def gpumon() -> tuple[str, ...]:
     """The program beside the interpreter that runs us; else that interpreter. Not resolved: a virtual environment is
     known by the path of its links."""
-    beside = Path(sys.executable).absolute().with_name("gpumon")
-    return (str(beside),) if beside.is_file() else (str(Path(sys.executable).absolute()), "-m", "services")
+    interpreter = Path(sys.executable)
+    directory = plain(interpreter.parent)
+    beside = directory / "gpumon"
+    return (str(beside),) if beside.is_file() else (str(directory / interpreter.name), "-m", "services")
+
+
+def plain(path: Path) -> Path:
+    """Absolute and without `..`, which systemd refuses. Links stay (`current` -> a release), unless a `..` behind one
+    leads elsewhere than the text says."""
+    whole = path.expanduser().absolute()
+    text = Path(re.sub(r"^//+", "/", os.path.normpath(whole)))
+    return text if not whole.exists() or (text.exists() and text.samefile(whole)) else whole.resolve()
 
 
 def systemd_version() -> int:

@@ -7,6 +7,7 @@ import logging
 import re
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -21,11 +22,13 @@ from services.settings import Settings
 
 log = logging.getLogger("host.live")
 
-DEFAULT_EXPORTER: Final = "http://127.0.0.1:9400/metrics"
 TIMEOUT_SECONDS: Final = 5.0
 """An exporter answers from its last reading, within milliseconds."""
 KEPT: Final = 100_000
 """Samples per GPU: more than a day at one a second."""
+SKEW_SECONDS: Final = 3600.0
+"""Between an exporter's clock and ours. Beyond it the time it tells is nonsense: an exporter of ours answers 503 long
+before its reading is an hour old."""
 
 
 class LiveError(Exception):
@@ -55,11 +58,12 @@ class Eye(Protocol):
 class ExporterEye:
     """`/metrics` of an exporter: ours or dcgm-exporter."""
 
-    def __init__(self, url: str, hostnames: tuple[str, ...] | None, clock: Clock) -> None:
+    def __init__(self, url: str, hostnames: tuple[str, ...] | None, clock: Clock, *, mock: bool = True) -> None:
         """`hostnames`: how this host may be called, to refuse another's GPUs (a simulator stands on the same port);
-        None takes any."""
+        None takes any. `mock`: whether simulated GPUs will do; our exporter gives them this host's name."""
         self.name = url
         self._hostnames = hostnames
+        self._mock = mock
         self._clock = clock
         self._session = requests.Session()
         self._session.trust_env = False  # a proxy of the environment has no business on the loopback
@@ -69,6 +73,8 @@ class ExporterEye:
         try:
             answer = self._session.get(self.name, timeout=TIMEOUT_SECONDS)
             answer.raise_for_status()
+            if not self._mock and is_mock(answer.content):
+                raise LiveError(f"{self.name} shows simulated GPUs (source mock), not those of this host")
             now = self._clock.time()
             events = self._reader.read(answer.content, dt.datetime.fromtimestamp(read_at(answer.content, now), dt.UTC))
         except (requests.RequestException, ScrapeRefused, ValueError) as error:
@@ -87,13 +93,25 @@ class ExporterEye:
         self._session.close()
 
 
-_READ_AT: Final = re.compile(rb"^gpumon_exporter_reading_timestamp_seconds ([0-9.e+]+)$", re.MULTILINE)
+_READ_AT: Final = re.compile(rb"^gpumon_exporter_reading_timestamp_seconds (\S{1,40})$", re.MULTILINE)
+_MOCK: Final = re.compile(rb'^gpumon_exporter_info\{[^}\n]*\bsource="mock"', re.MULTILINE)
 
 
 def read_at(body: bytes, now: float) -> float:
-    """When the exporter read the GPUs, where it says so: our exporter serves its last reading, up to seconds old."""
+    """When the exporter read the GPUs, where it says so: our exporter serves its last reading, up to seconds old.
+    Raises ValueError where that is no time near `now`."""
     found = _READ_AT.search(body)
-    return float(found[1]) if found else now
+    if found is None:
+        return now
+    time = float(found[1])
+    if not abs(time - now) <= SKEW_SECONDS:  # also where it is NaN
+        raise ValueError(f"it says it read the GPUs at {time:.6g}, more than an hour from now ({now:.0f})")
+    return time
+
+
+def is_mock(body: bytes) -> bool:
+    """Whether our exporter says that it simulates its GPUs."""
+    return _MOCK.search(body) is not None
 
 
 def short(error: BaseException) -> str:
@@ -135,15 +153,23 @@ def _look(reading: Reading, time: float) -> Look:
     return Look(gpu, sample(time, reading.values), reading.values.get("slowdown_temp"))
 
 
+def default_exporter(settings: Settings) -> str:
+    """URL of this host's own: EXPORTER_HOST and EXPORTER_PORT, by the loopback where it listens on every address."""
+    host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.exporter_host, settings.exporter_host)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.exporter_port}/metrics"
+
+
 def open_eye(settings: Settings, exporter: str | None, open_source: Callable[[Settings], Source], clock: Clock) -> Eye:
-    """`exporter` as asked for, and then only that; without one the exporter on its usual port, else the driver.
+    """`exporter` as asked for, and then only that; without one this host's own exporter, else the driver. Simulated
+    GPUs are taken for this host's only where EXPORTER_SOURCE=mock says so.
 
     Raises LiveError that says what was tried.
     """
     if exporter is not None:
         return _tried(ExporterEye(exporter, None, clock))
+    simulated = settings.exporter_source == "mock"
     try:
-        return _tried(ExporterEye(DEFAULT_EXPORTER, own_hostnames(settings), clock))
+        return _tried(ExporterEye(default_exporter(settings), own_hostnames(settings), clock, mock=simulated))
     except LiveError as error:
         first = str(error)
     try:
@@ -239,13 +265,15 @@ class Monitor:
             if self._eye is None:
                 self._eye = self._open()
                 self.name = self._eye.name
-            looks = self._eye.look()
+            self._take(self._eye.look())
         except (LiveError, SourceError) as error:
             if self.problem is None:
                 log.debug("no reading", extra={"reason": str(error)})
-            self.problem = str(error)
-            self._forget()
-            return
+            self._fail(str(error))
+        except Exception as error:  # noqa: BLE001 - a thread that died would leave the limit unwatched, silently
+            self._fail(f"{type(error).__name__}: {short(error)}")
+
+    def _take(self, looks: list[Look]) -> None:
         with self._lock:
             self.problem = None
             self._readings += 1
@@ -254,11 +282,13 @@ class Monitor:
             for look in looks:
                 self._keep(look)
 
-    def _forget(self) -> None:
+    def _fail(self, problem: str) -> None:
         """Open again at the next turn: the exporter may have been stopped, the GPU unplugged."""
-        if self._eye is not None:
-            self._eye.close()
-            self._eye = None
+        self.problem = problem
+        eye, self._eye = self._eye, None
+        if eye is not None:
+            with suppress(Exception):
+                eye.close()
 
     def _keep(self, look: Look) -> None:
         self._gpus[look.gpu.uuid] = look.gpu

@@ -26,7 +26,7 @@ from services.collector.reader import ScrapeRefused, TargetReader
 from services.collector.scrape import ScrapeFailedError, Scraper
 from services.collector.targets import Target, TargetError, choose, parse_static
 from services.contract.event import Event, Status
-from services.exporter.choose import open_source
+from services.exporter.choose import NeitherError, open_source
 from services.exporter.counters_file import CountersFileError, everything, load
 from services.exporter.reading import Lost, SourceError
 from services.exporter.render import Renderer
@@ -54,8 +54,8 @@ class Exposition:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Read the GPUs of this host once, print a line for each, and send the sample. Where the next hop does not take "
-        "it, it is kept in SPOOL_DIR with the reason (`gpumon spool status`) and sent by a collector, by `gpumon spool "
-        "flush`, or with the next sample. A sample has no past: no counter resets, no XIDs."
+        "it, it is kept in SPOOL_DIR with the reason (`gpumon spool status`) and sent by a running collector, by "
+        "`gpumon spool flush`, or with the next sample. A sample has no past: no counter resets, no XIDs."
     )
     parser.add_argument("--to", choices=("kafka", "timescaledb"), help="where to send (DESTINATION; default kafka)")
     parser.add_argument(
@@ -104,6 +104,8 @@ def read_host(settings: Settings) -> Exposition:
         selection = load(settings.exporter_collectors) if settings.exporter_collectors else everything()
         with closing(open_source(settings)) as source:
             sweep = source.read()
+    except NeitherError as error:
+        raise SampleError("\n  ".join(("no GPU can be read", *error.lines))) from None
     except (SourceError, CountersFileError) as error:
         raise SampleError(str(error)) from None
     if not sweep.readings:

@@ -1,7 +1,7 @@
 """One delivery by a command that ends: to the destination, or into a spool.
 
-A running collector owns SPOOL_DIR. A command beside it uses a spool of its own below that directory, which
-`gpumon spool` knows as well.
+A running collector owns SPOOL_DIR. A command beside it uses a spool of its own below that directory, which the
+collector and `gpumon spool` send as well.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from services.collector.batch import Batch
 from services.collector.deliver import PACE, Bus, Deliverer
 from services.collector.destination import opened, words
 from services.collector.publish import PublishError
+from services.collector.reasons import NO_ANSWER
 from services.collector.spool import Spool
 from services.settings import Settings, changed
 
 HURRY: Final = 0.6
-"""Of the time given: Kafka's client, which looks once a second, must have given up by then; or the reason would be:"""
-NO_ANSWER: Final = "no_answer_in_time"
+"""Of the time given: Kafka's client, which looks once a second, must have given up by then; or the reason would only be
+NO_ANSWER."""
 
 
 class SendError(Exception):

@@ -18,8 +18,11 @@ from typing import Final
 
 import msgspec
 
-from services.collector.host_status import decode
+from services.collector.host_status import StatusFileError, load
 from services.contract.event import Status
+from services.host import status_lock
+from services.ops.project import misplaced
+from services.ops.regular_file import check_regular
 from services.settings import Settings
 
 SUGGESTED: Final = ("idle", "prod", "bench")
@@ -48,19 +51,20 @@ def make(tag: str, memo: str | None = None) -> Status:
 def read(path: Path) -> Status | None:
     """None where there is no file. Raises StatusError for one that holds no status or cannot be read."""
     try:
-        return decode(path.read_bytes())
+        return load(path)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise StatusError(f"STATUS_FILE={path}: cannot be read ({error.strerror})") from None
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StatusError(f"STATUS_FILE={path}: holds no status ({error})") from None
+    except StatusFileError as error:
+        raise StatusError(f"STATUS_FILE={path}: {error}") from None
 
 
 def write(path: Path, status: Status | None) -> None:
-    """Replace the file whole, synced; None takes it away. Raises StatusError."""
+    """Replace the file whole, synced; None takes it away. Raises StatusError, also where it is no regular file: as
+    root, a device would be gone."""
     target = Path(os.path.realpath(path))  # a link stays a link
     try:
+        with suppress(FileNotFoundError):
+            check_regular(target.stat(), target)
         if status is None:
             target.unlink(missing_ok=True)
         else:
@@ -137,26 +141,40 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Exit code 1: no usable status (show), or the file cannot be written."""
     path: Path = args.status_file or settings.status_file
+    hint = None if args.status_file else misplaced(settings, "status_file")
     try:
         if args.action == "show":
-            return _show(path, as_json=args.json)
-        _report_nonsense(path)
-        write(path, make(args.tag, args.memo) if args.action == "set" else None)
+            return _show(path, as_json=args.json, hint=hint)
+        wanted = make(args.tag, args.memo) if args.action == "set" else None
+        nonsense = _nonsense(path)
+        write(path, wanted)
+        holder = status_lock.holder(path)
     except StatusError as error:
         print(f"gpumon status: {error}", file=sys.stderr)
         return 1
     print(_line(path, args.tag, args.memo) if args.action == "set" else f"no status any more ({path.absolute()})")
+    if nonsense:
+        print(f"gpumon status: {nonsense}: it is replaced", file=sys.stderr)
+    if holder:
+        print(f"gpumon status: warning: a burn or benchmark (process {holder}) holds the status: its next phase "
+              "overwrites this, and its end puts back what was there before it", file=sys.stderr)  # fmt: skip
+    if hint:
+        done = "written" if args.action == "set" else "cleared"
+        print(f"gpumon status: warning: {path.absolute()} was {done}, which a collector may not look at: {hint}",
+              file=sys.stderr)  # fmt: skip
     return 0
 
 
-def _report_nonsense(path: Path) -> None:
+def _nonsense(path: Path) -> str | None:
+    """What is wrong with the file that is there, if anything."""
     try:
         read(path)
     except StatusError as error:
-        print(f"gpumon status: {error}: it is replaced", file=sys.stderr)
+        return str(error)
+    return None
 
 
-def _show(path: Path, *, as_json: bool) -> int:
+def _show(path: Path, *, as_json: bool, hint: str | None) -> int:
     try:
         status = read(path)
         problem = None if status is not None else f"{path.absolute()} does not exist: samples carry no status"
@@ -165,7 +183,7 @@ def _show(path: Path, *, as_json: bool) -> int:
     if status is None or problem is not None:
         if as_json:
             print(json.dumps({"file": str(path.absolute()), "problem": problem}))
-        advice = 'set one with `gpumon status set idle "baseline"`'
+        advice = hint or 'set one with `gpumon status set idle "baseline"`'
         print(f"gpumon status: {problem}; {advice}", file=sys.stderr)
         return 1
     since = dt.datetime.fromtimestamp(path.stat().st_mtime, dt.UTC).isoformat(timespec="seconds")

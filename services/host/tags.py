@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from services.contract.event import Status
-from services.host import status
+from services.host import status, status_lock
 
 
 class Tags:
@@ -36,15 +35,18 @@ class Tags:
         """Remember what there is. Raises StatusError where another run has the status, or it cannot be written: a run
         whose samples carry no tag is not worth starting."""
         self._lock = _lock(self._path)
+        problem: status.StatusError | None = None
         try:
             self._before = status.read(self._path)
         except status.StatusError as error:
-            self._warn(f"{error}: it is replaced")
+            problem = error
         try:
             status.write(self._path, self._before)
         except status.StatusError:
             self._release()
             raise
+        if problem is not None:
+            self._warn(f"{problem}: it is replaced")
 
     def set(self, what: Status) -> None:
         self._write(what)
@@ -69,20 +71,14 @@ class Tags:
 
 
 def _lock(path: Path) -> int:
-    name = path.with_name(f".{path.name}.lock")
     try:
-        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return status_lock.take(path)
     except OSError as error:
+        name = status_lock.lock_file(path)
         advice = "set STATUS_FILE to a file in a directory that exists and that you may write to"
         raise status.StatusError(f"STATUS_FILE={path}: {name} cannot be made ({error.strerror}); {advice}") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
+    except status_lock.HeldError as held:
         raise status.StatusError(
-            f"STATUS_FILE={path}: another burn or benchmark (process {owner}) sets it; wait for its end, or stop it"
+            f"STATUS_FILE={path}: another burn or benchmark (process {held.owner}) sets it; "
+            "wait for its end, or stop it"
         ) from None
-    os.truncate(descriptor, 0)
-    os.write(descriptor, f"{os.getpid()}\n".encode())
-    return descriptor

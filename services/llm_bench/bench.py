@@ -12,7 +12,7 @@ from services.host.tags import Tags
 from services.llm_bench.client import ModelMissingError, Ollama, OllamaError, UnreachableError
 from services.llm_bench.prompts import PROMPTS, prompt
 from services.llm_bench.results import Failure, Generation
-from services.llm_bench.selection import Model
+from services.llm_bench.selection import Model, status_of
 from services.ops.clock import Clock
 
 GIVE_UP_AFTER: Final = 3
@@ -68,7 +68,7 @@ class Bench:
         await self._idle("pre", self._options.pre_memo, self._options.pre_idle_sec)
         for number, model in enumerate(models, 1):
             self._screen.say(f"model {number}/{len(models)} {model.name} ({model.size / 1e9:.1f} GB)")
-            self._tags.set(status.make("bench", f"ollama_{model.name}"))
+            self._tags.set(status_of(model.name))
             before = len(self.results.generations)
             await self._model(model.name)
             self._tags.set(status.make("idle", self._options.post_memo))
@@ -150,4 +150,5 @@ def _told(generation: Generation) -> str:
     timing = generation.timing
     rate = "? tokens/s" if timing.gen_tps is None else f"{timing.gen_tps:.1f} tokens/s"
     tokens = "?" if timing.gen_tokens is None else timing.gen_tokens
-    return f"{rate}, {tokens} tokens, {generation.end - generation.begin:.1f} s"
+    told = f"{rate}, {tokens} tokens, {generation.end - generation.begin:.1f} s"
+    return f"{told}; left empty: {'; '.join(timing.doubts)}" if timing.doubts else told

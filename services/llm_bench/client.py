@@ -5,8 +5,10 @@ Source: Ollama's API documentation (`/api/tags`, `/api/generate`; durations in n
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import reprlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from types import TracebackType
@@ -14,8 +16,9 @@ from typing import Any, Final, Self
 
 import aiohttp
 
-from services.llm_bench.results import Timing, timing_of
+from services.llm_bench.results import Timing, Wall, timing_of
 from services.llm_bench.selection import Model, model_of
+from services.llm_bench.told import one_line
 
 CONNECT_SECONDS: Final = 5.0
 """A server on the same network accepts within milliseconds."""
@@ -68,12 +71,16 @@ class Ollama:
         """One answer; `token` is called for each piece of it. Raises OllamaError."""
         request = {"model": model, "prompt": prompt, "stream": True, "options": dict(options)}
         pieces = 0
+        now = asyncio.get_running_loop().time
+        begin = first = now()
         async with aclosing(self._lines("POST", "/api/generate", request, self._timeout)) as lines:
             async for line in lines:
                 if "error" in line:
-                    raise OllamaError(f"Ollama reports after {pieces} tokens: {line['error']}")
-                if line.get("done"):
-                    return timing_of(line)
+                    raise OllamaError(f"Ollama reports after {pieces} tokens: {one_line(line['error'])}")
+                if line.get("done", False) is not False:
+                    end = now()
+                    return _final(line, Wall(end - begin, end - first if pieces else 0.0))
+                first = first if pieces else now()
                 pieces += 1
                 token()
         raise OllamaError(f"the stream ended after {pieces} tokens without its final object")
@@ -85,7 +92,7 @@ class Ollama:
         async with aclosing(self._lines("POST", "/api/generate", request, UNLOAD_SECONDS)) as lines:
             async for line in lines:
                 if "error" in line:
-                    raise OllamaError(f"Ollama reports: {line['error']}")
+                    raise OllamaError(f"Ollama reports: {one_line(line['error'])}")
 
     async def _lines(
         self, method: str, path: str, document: Mapping[str, Any] | None, timeout: float
@@ -111,7 +118,19 @@ class Ollama:
         except TimeoutError:
             raise OllamaError(f"no end after {timeout:g} s (--timeout)") from None
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise OllamaError(f"the connection broke: {error or type(error).__name__}") from None
+            raise OllamaError(f"the connection broke: {one_line(str(error)) or type(error).__name__}") from None
+
+
+def _final(line: Mapping[str, Any], wall: Wall) -> Timing:
+    """An answer of which nobody says how many tokens it has is none. Raises OllamaError."""
+    if line["done"] is not True:
+        raise OllamaError(f"not Ollama's final object: done is {reprlib.repr(line['done'])}")
+    timing = timing_of(line, wall)
+    if not timing.gen_tokens:
+        counted = next((d for d in timing.doubts if d.startswith("eval_count")), None)
+        said = f"eval_count is {reprlib.repr(line['eval_count'])}" if "eval_count" in line else "eval_count is missing"
+        raise OllamaError(f"its final object counts no generated tokens: {counted or said}")
+    return timing
 
 
 async def _split(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
@@ -130,7 +149,7 @@ async def _split(content: aiohttp.StreamReader) -> AsyncIterator[bytes]:
 def _object(line: bytes) -> dict[str, Any]:
     try:
         found = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise OllamaError(f"not a JSON object: {line[:60].decode(errors='replace')!r}")
@@ -139,9 +158,9 @@ def _object(line: bytes) -> dict[str, Any]:
 
 def _refused(status: int, body: bytes, document: Mapping[str, Any] | None) -> OllamaError:
     try:
-        said = str(json.loads(body)["error"])
-    except (ValueError, LookupError, TypeError):
-        said = " ".join(body[:200].decode(errors="replace").split()) or "no reason given"
+        said = one_line(json.loads(body)["error"])
+    except (ValueError, LookupError, TypeError, RecursionError):
+        said = one_line(body[:200].decode(errors="replace")) or "no reason given"
     if status == 404 and document is not None:
         return ModelMissingError(f"{said} (HTTP 404); `ollama pull {document['model']}`")
     return OllamaError(f"HTTP {status}: {said}")

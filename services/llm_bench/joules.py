@@ -53,7 +53,7 @@ def spent(gpus: Sequence[Series], begin: float, end: float, tokens: int | None) 
         return Spent(None, None, None, next(part.reason for part in parts if part.joules is None))
     total = sum(joules)
     method = "+".join(sorted({part.method for part in parts if part.method}))
-    return Spent(total, total / tokens if tokens else None, method, None if tokens else "number of tokens unknown")
+    return Spent(total, total / tokens if tokens else None, method, _why(tokens))
 
 
 def of_model(gpus: Sequence[Series], generations: Sequence[Generation], *, failed: bool) -> ModelHeat:
@@ -78,4 +78,11 @@ def _sum(gpus: Sequence[Series], generations: Sequence[Generation], tokens: int 
     if len(joules) < len(parts):
         return Spent(None, None, None, next(part.reason for part in parts if part.joules is None))
     total = sum(joules)
-    return Spent(total, total / tokens if tokens else None, parts[0].method, None if tokens else "tokens unknown")
+    return Spent(total, total / tokens if tokens else None, parts[0].method, _why(tokens))
+
+
+def _why(tokens: int | None) -> str | None:
+    """There are no joules per token."""
+    if tokens is None:
+        return "number of tokens unknown"
+    return None if tokens else "no token was generated"

@@ -59,6 +59,7 @@ def as_dict(report: Report, selection: Selection, options: dict[str, Any]) -> di
         "models": [asdict(model) for model in selection.models],
         "aliases": selection.aliases,
         "left_out": selection.left_out,
+        "unusable": selection.unusable,
         "runs": runs,
         "failures": [asdict(failure) for failure in report.results.failures],
         "heat": {model: asdict(heat) for model, heat in report.heats.items()},
@@ -75,6 +76,7 @@ def selection_text(selection: Selection, repeat: int, prompts: int) -> str:
         lines.append(f"  {model.name:<40} {model.size / 1e9:6.1f} GB{also}")
     lines += [f"  left out: {name} ({why})" for name, why in selection.left_out]
     lines += [f"  missing: {name}: `ollama pull {name}`" for name in selection.missing]
+    lines += [f"  cannot be measured: {name}: {why}" for name, why in selection.unusable]
     return "\n".join(lines)
 
 
@@ -103,9 +105,17 @@ def text(report: Report) -> str:
     lines += [
         f"joules of {model} unknown: {heat.spent.reason}" for model, heat in report.heats.items() if heat.spent.reason
     ]
+    lines += [line for model, generations in found.items() for line in _doubted(model, generations)]
     lines += report.notes
     lines.append(f"result: {report.result}; samples: {report.origin or 'none'}; joules are those of the boards, gross")
     return "\n".join(lines)
+
+
+def _doubted(model: str, generations: list[Generation]) -> list[str]:
+    doubts = [f"run {g.run} {g.prompt_id}: {doubt}" for g in generations for doubt in g.timing.doubts]
+    if not doubts:
+        return []
+    return [f"{model}: {len(doubts)} figures of Ollama left empty, they contradict the clock; {doubts[0]}"]
 
 
 def _row(model: str, generations: list[Generation], failed: int, heat: ModelHeat | None) -> tuple[str, ...]:

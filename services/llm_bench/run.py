@@ -33,6 +33,7 @@ from services.llm_bench.prompts import PROMPTS
 from services.llm_bench.results import Failure
 from services.llm_bench.screen import BenchScreen
 from services.llm_bench.selection import BASELINE, CODING, Selection, select
+from services.llm_bench.told import one_line
 from services.ops.clock import SystemClock
 from services.settings import Settings
 
@@ -109,7 +110,7 @@ class _Session:
             selection = await self._select(ollama)
             if self.args.dry_run:
                 self._show_selection(selection)
-                return 1 if selection.missing else 0
+                return 1 if selection.missing or selection.unusable else 0
             console = Console(stderr=self.args.json)
             monitor = self._monitor()
             screen = BenchScreen(console, monitor, self.args.gpu)
@@ -126,7 +127,7 @@ class _Session:
         selection = select(
             await ollama.models(), coding=re.compile(self.args.coding_regex), baseline=baseline, asked=self.args.models
         )
-        if not selection.models and not selection.missing:
+        if not selection.models and not selection.missing and not selection.unusable:
             raise OllamaError(
                 f"no model at {self.url} matches --coding-regex {self.args.coding_regex} or is a baseline; "
                 "`ollama pull qwen2.5-coder:7b`, or name some with --models"
@@ -154,15 +155,23 @@ class _Session:
             ollama, self._options(), tags=tags, screen=screen, clock=self.clock, measured=files.measured
         )  # fmt: skip
         bench.results.failures += [
-            Failure(name, None, None, f"not installed; `ollama pull {name}`") for name in selection.missing
+            *(Failure(name, None, None, f"not installed; `ollama pull {name}`") for name in selection.missing),
+            *(Failure(name, None, None, why) for name, why in selection.unusable),
         ]
         tags.begin()
+        broken: Exception | None = None
         try:
             await self._until_stopped(bench, selection)
+        except Exception as error:  # noqa: BLE001 - raised again once what was measured until then is written
+            broken = error
+            bench.results.failures.append(Failure("the benchmark itself", None, None, one_line(repr(error))))
         finally:
             tags.restore()
         report = await self._report(bench.results, monitor)
-        return self._finish(report, selection, files, failed=files.failed or tags.failed)
+        code = self._finish(report, selection, files, failed=files.failed or tags.failed)
+        if broken is not None:
+            raise broken
+        return code
 
     def _options(self) -> Options:
         args = self.args

@@ -18,7 +18,7 @@ REDRAW: Final = 0.1
 
 
 class BenchScreen:
-    """A terminal that is closed in mid-run must not end it."""
+    """A terminal that is closed in mid-run, or cannot show a letter, must not end it."""
 
     def __init__(self, console: Console, monitor: Monitor | None, gpus: Collection[int]) -> None:
         """`gpus`: indexes of those shown; none: all."""
@@ -27,23 +27,23 @@ class BenchScreen:
         self._gpus = gpus
         self._drawn = 0.0
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
-        with suppress(OSError):
+        with suppress(OSError, UnicodeError):
             if self._live is not None:
                 self._live.start()
 
     def say(self, line: str) -> None:
-        with suppress(OSError):
+        with suppress(OSError, UnicodeError):
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, line: str) -> None:
         now = time.monotonic()
         if self._live is not None and now - self._drawn >= REDRAW:
             self._drawn = now
-            with suppress(OSError):
+            with suppress(OSError, UnicodeError):
                 self._live.update(Text(f"{line}{self._heat()}", no_wrap=True, overflow="ellipsis"), refresh=True)
 
     def close(self) -> None:
-        with suppress(OSError):
+        with suppress(OSError, UnicodeError):
             if self._live is not None:
                 self._live.stop()
 

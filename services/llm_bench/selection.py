@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+
+from services.contract.event import Status
+from services.host import status
+from services.llm_bench.results import LARGEST
+from services.llm_bench.told import one_line
 
 CODING: Final = "(coder|starcoder|code)"
 BASELINE: Final = ("llama3.2:3b", "llama3.1:8b", "gemma2:9b")
 """General models beside which the coding models are seen: small and middle, each fits a card of 24 GB with room. Those
 that are not installed are passed over."""
+
+SHOWN: Final = 60
+"""Characters of a name that cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +44,25 @@ class Selection:
     """(model, why)"""
     missing: list[str] = field(default_factory=list)
     """Asked for by name and not installed."""
+    unusable: list[tuple[str, str]] = field(default_factory=list)
+    """(model, why): under its name nothing can be measured."""
 
 
 def model_of(item: Any) -> Model:
     """One entry of `models`. Raises ValueError."""
     try:
-        name = item.get("name") or item["model"]
+        name, size, digest = item.get("name") or item["model"], item["size"], item["digest"]
         remote = bool(item.get("remote_host") or item.get("remote_model"))
-        return Model(str(name), int(item["size"]), str(item["digest"]), remote)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"not a model: {item!r:.80}") from error
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(f"not a model: {reprlib.repr(item)}") from error
+    if not isinstance(name, str) or not isinstance(digest, str) or type(size) is not int or not 0 <= size <= LARGEST:
+        raise ValueError(f"not a model: {reprlib.repr(item)}")
+    return Model(name, size, digest, remote)
+
+
+def status_of(model: str) -> Status:
+    """Tag and memo while it runs. Raises StatusError for a name that cannot be stored."""
+    return status.make("bench", f"ollama_{model}")
 
 
 def full_name(name: str) -> str:
@@ -61,7 +79,7 @@ def select(
     names = [full_name(name) for name in (asked if asked is not None else baseline)]
     result = Selection()
     if asked is not None:
-        result.missing = [name for name in names if name not in by_name]
+        result.missing = [one_line(name) for name in names if name not in by_name]
     else:
         result.left_out = [(name, "baseline, not installed") for name in names if name not in by_name]
         names += sorted(name for name in by_name if coding.search(name))
@@ -73,6 +91,11 @@ def select(
 
 
 def _take(result: Selection, chosen: dict[str, Model], model: Model) -> None:
+    try:
+        status_of(model.name)
+    except status.StatusError as error:
+        result.unusable.append((one_line(model.name, SHOWN), one_line(str(error))))
+        return
     if model.remote:
         result.left_out.append((model.name, "runs in the cloud, not on this host"))
     elif model.digest in chosen:

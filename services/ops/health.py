@@ -85,6 +85,8 @@ def _verdict(problem: str | None) -> tuple[int, str, bytes]:
 
 def _handler(routes: dict[str, Callable[[], tuple[int, str, bytes]]]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        timeout = 10.0  # seconds; a client that says nothing costs a thread and a descriptor as long as it likes
+
         def do_GET(self) -> None:
             route = routes.get(self.path.partition("?")[0])
             known = ", ".join(routes)

@@ -34,11 +34,17 @@ _LEFT: Final = 0.85
 _RIGHT: Final = 1.15
 _FILLS: Final = 0.25
 """Share of the range asked for that data must fill; else the axis ends with the data, and the foot says so."""
+_SHORT: Final = 600.0
+"""Seconds; of a range below it the foot says seconds."""
 _LEGEND_COLUMNS: Final = 4
+_GPU: Final = 100
+"""Letters of a GPU and its host in a legend: a long domain must not hide which GPU it is."""
+_TAG: Final = 40
+"""Letters of a tag in a legend."""
 _FEW: Final = 4
 """GPUs; the lines of more are thinner."""
 
-_RC: Final[dict[Any, Any]] = {
+RC: Final[dict[Any, Any]] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "text.color": style.INK,
@@ -48,7 +54,9 @@ _RC: Final[dict[Any, Any]] = {
     "ytick.color": style.FAINT,
     "svg.hashsalt": "gpumon",
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a memo may say what something costs: $ is a dollar, not mathematics
 }
+"""Of every picture of ours; texts keep it from when they are made."""
 
 
 def figure(picture: Picture, title: str | None = None, zone: dt.tzinfo | None = None) -> Figure:
@@ -57,7 +65,7 @@ def figure(picture: Picture, title: str | None = None, zone: dt.tzinfo | None = 
     Above them what the hosts were doing, below them when GPUs were throttled.
     """
     zone = zone or LocalZone()
-    with mpl.rc_context(_RC):
+    with mpl.rc_context(RC):
         frame = _Frame(picture)
         for number, (axes, metric) in enumerate(zip(frame.panels, picture.metrics, strict=True)):
             panel(axes, picture, metric)
@@ -139,10 +147,11 @@ def _limits(axes: Axes, picture: Picture, metric: Metric, series: list[Series], 
         axes.set_yticks([])
         return
     low, top = min(s[0] for s in found) * factor, max(s[2] for s in found) * factor
-    drawn = style.references(metric, picture.gpus, top)
+    bottom = 0.0 if low >= 0 and metric.column != "gpu_temp" else low
+    # One below the data is not in the panel, and its name would stand alone under it.
+    drawn = [each for each in style.references(metric, picture.gpus, top) if each[0] >= bottom]
     for value, _, colour in drawn:
         axes.axhline(value, color=colour, linewidth=1.0, linestyle=(0, (5, 3)), zorder=1.5)
-    bottom = 0.0 if low >= 0 and metric.column != "gpu_temp" else low
     highest = max([top, *(value for value, _, _ in drawn)])
     room = (highest - bottom) * 0.06 or 1.0
     axes.set_ylim(bottom - (room if bottom else 0.0), highest + room)
@@ -155,7 +164,7 @@ def _legend(frame: _Frame, picture: Picture) -> None:
     for number, gpu in enumerate(picture.gpus):
         colour, dashes = style.line(number)
         name = f"{gpu.hostname} · {gpu.name}" if several else gpu.name
-        handles.append(Line2D([], [], color=colour, linestyle=dashes, linewidth=2, label=name))
+        handles.append(Line2D([], [], color=colour, linestyle=dashes, linewidth=2, label=lanes.cut(name, _GPU)))
     frame.figure.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(_LEFT / WIDTH - 0.006, 1 - 0.44 / frame.height),
         ncols=_LEGEND_COLUMNS, frameon=False, borderaxespad=0, handlelength=1.6, columnspacing=1.8,
@@ -166,11 +175,12 @@ def _explain_tags(frame: _Frame, picture: Picture, status: Axes) -> None:
     """What the shades mean, where a tag nowhere had room to be written."""
     tags = lanes.tags(picture)
     written = {text.get_text() for text in status.texts}
-    if written.issuperset(tags):
+    if written.issuperset(lanes.cut(tag, lanes.LONGEST) for tag in tags):
         return
-    handles = [Patch(color=style.tag_colour(tag, tags), label=tag) for tag in tags]
+    handles = [Patch(color=style.tag_colour(tag, tags)) for tag in tags]
     frame.figure.legend(
-        handles=handles, loc="upper right", bbox_to_anchor=(1 - _RIGHT / WIDTH, 1 - 0.1 / frame.height),
+        handles, [lanes.cut(tag, _TAG) for tag in tags], loc="upper right",
+        bbox_to_anchor=(1 - _RIGHT / WIDTH, 1 - 0.1 / frame.height),
         ncols=len(handles), frameon=False, borderaxespad=0, handlelength=1.2, columnspacing=1.4,
     )  # fmt: skip
 
@@ -182,6 +192,7 @@ def _time_axis(frame: _Frame, picture: Picture, zone: dt.tzinfo) -> None:
     locator = AutoDateLocator(minticks=6, maxticks=12, tz=zone)  # type: ignore[no-untyped-call]
     formatter = ConciseDateFormatter(locator, tz=zone, show_offset=False)  # type: ignore[no-untyped-call]
     formatter.formats[2] = formatter.zero_formats[3] = "%b %d"  # a day is nothing without its month
+    formatter.formats[5] = formatter.zero_formats[5] = "%H:%M:%S"  # nor are seconds without their hour
     lowest = frame.all[-1]
     for axes in frame.all:
         axes.set_xlim(*_dates(np.array([left - margin, right + margin])))
@@ -199,7 +210,8 @@ def _shown_range(picture: Picture) -> tuple[float, float]:
 
 def _words(frame: _Frame, picture: Picture, title: str, zone: dt.tzinfo) -> None:
     figure, height = frame.figure, frame.height
-    figure.text(_LEFT / WIDTH, 1 - 0.2 / height, title, fontsize=13, fontweight="bold", va="center", ha="left")
+    head = lanes.cut(title, lanes.LONGEST)
+    figure.text(_LEFT / WIDTH, 1 - 0.2 / height, head, fontsize=13, fontweight="bold", va="center", ha="left")
     figure.text(_LEFT / WIDTH, 0.1 / height, foot(picture, zone), fontsize=8, color=style.FAINT, va="bottom", ha="left")
 
 
@@ -216,9 +228,13 @@ def foot(picture: Picture, zone: dt.tzinfo) -> str:
     """Range, source and what a point is."""
     first, last = picture.extent
     point = f"{_length(picture.bucket)} means, band: minimum to maximum" if picture.bucket else "every row"
-    parts = [f"{_local(picture.start, zone)} to {_local(picture.end, zone)}", f"from {picture.relation}, {point}"]
+    form = "%Y-%m-%d %H:%M" if picture.end - picture.start >= _SHORT else "%Y-%m-%d %H:%M:%S"
+    start, end, begun, done = (
+        dt.datetime.fromtimestamp(t, zone).strftime(form) for t in (picture.start, picture.end, first, last)
+    )
+    parts = [f"{start} to {end}", f"from {picture.relation}, {point}"]
     if _shown_range(picture) != (picture.start, picture.end):
-        parts.append(f"data only {_local(first, zone)} to {_local(last, zone)}")
+        parts.append(f"data only {begun} to {done}")
     return "  ·  ".join([*parts, *picture.notes])
 
 
@@ -227,10 +243,6 @@ def _length(seconds: float) -> str:
         if seconds >= unit:
             return f"{seconds / unit:g} {name}"
     return f"{seconds:g} s"
-
-
-def _local(seconds: float, zone: dt.tzinfo) -> str:
-    return dt.datetime.fromtimestamp(seconds, zone).strftime("%Y-%m-%d %H:%M")
 
 
 def _zone_name(left: float, right: float, zone: dt.tzinfo) -> str:

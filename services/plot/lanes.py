@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
 
@@ -26,6 +27,8 @@ _RUN: Final = "run"
 """Marks boxes and words of runs among an axes' artists."""
 _PADDING: Final = 6.0
 """Pixels."""
+LONGEST: Final = 200
+"""Letters of a memo or tag that are looked at: more than the whole width has room for."""
 _SHORTEST: Final = 5
 """Letters of a memo that still say something."""
 
@@ -65,8 +68,8 @@ def status(axes: Axes, picture: Picture) -> None:
         middle = (run.start + run.end) / 2 / DAY
         for height, words, weight in ((y + 0.29, run.tag, "bold"), (y + 0.71, run.memo, "normal")):
             axes.text(
-                middle, height, words or "", ha="center", va="center", fontsize=7.6, fontweight=weight, clip_on=True,
-                gid=_RUN,
+                middle, height, cut(words or "", LONGEST), ha="center", va="center", fontsize=7.6, fontweight=weight,
+                clip_on=True, gid=_RUN,
             )  # fmt: skip
     axes.set_ylim(len(rows), 0)
     _bare(axes, [host if len(rows) > 1 else "status" for host in rows])
@@ -93,11 +96,16 @@ def fit_labels(axes: Axes) -> None:
 def _shorten(text: Text, room: float) -> None:
     """Whole, or as much of it as fits with an ellipsis, or nothing where that would say nothing."""
     whole = text.get_text()
-    for length in range(len(whole), _SHORTEST - 1, -1):
+
+    def fits(length: int) -> bool:
         text.set_text(whole if length == len(whole) else f"{whole[:length].rstrip(' (·,')}…")
-        if text.get_window_extent().width <= room:
-            return
-    if len(whole) >= _SHORTEST or text.get_window_extent().width > room:
+        return bool(text.get_window_extent().width <= room)
+
+    if fits(len(whole)):
+        return
+    # The most letters that fit, by halves: to measure a text takes milliseconds.
+    fit = bisect_left(range(_SHORTEST, len(whole)), True, key=lambda length: not fits(length)) + _SHORTEST - 1
+    if fit < _SHORTEST or not fits(fit):
         text.set_text("")
 
 
@@ -133,6 +141,12 @@ def shade(axes: Axes, picture: Picture) -> None:
         axes.axvspan(run.start / DAY, run.end / DAY, color=colour, alpha=0.55, linewidth=0, zorder=0)
 
 
+def cut(text: str, most: int) -> str:
+    """One line, its end in an ellipsis where it is longer than `most` letters."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
 def tags(picture: Picture) -> list[str]:
     """Distinct, in order of their first run."""
     return list(dict.fromkeys(r.tag for r in picture.runs if r.tag))
@@ -155,8 +169,7 @@ def name_lines(axes: Axes, lines: Sequence[tuple[float, str, str]]) -> None:
 
 def _bare(axes: Axes, names: list[str]) -> None:
     """No frame; names at the left, cut to the margin."""
-    short = [name if len(name) <= _NAME else f"{name[: _NAME - 1]}…" for name in names]
-    axes.set_yticks([y + 0.5 for y in range(len(names))], short)
+    axes.set_yticks([y + 0.5 for y in range(len(names))], [cut(name, _NAME) for name in names])
     axes.tick_params(axis="y", length=0, labelsize=7.8)
     for spine in axes.spines.values():
         spine.set_visible(False)

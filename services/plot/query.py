@@ -24,6 +24,10 @@ _SHORTEST_GAP: Final = 5.0
 """Seconds. A run does not end because a sample of a second came late."""
 
 
+_GLANCE: Final = 180.0
+"""Seconds: three samples even of a collector that asks once a minute."""
+
+
 class NothingToShowError(Exception):
     """No picture; the message says what was asked for and what there is."""
 
@@ -90,13 +94,10 @@ class _Reader:
         self._stays = self._read_stays()
         reach = {level.relation: _oldest(connection, level) for level in LEVELS}
         self._finest = finest(reach, selection.start)
+        self._check_few()
         counts, span = self._extent()
         self._gpus = {i: gpu for i, gpu in self._gpus.items() if i in counts}
-        if len(self._gpus) > MOST_GPUS:
-            raise NothingToShowError(
-                f"{len(self._gpus)} GPUs have data in this range, and at most {MOST_GPUS} lines can be told apart: "
-                "choose with --host or --gpu"
-            )
+        _refuse_many("", len(self._gpus))
         most = max(counts.values(), default=0)
         self.level, self.bucket = choose(span, most, self._finest, by_status=selection.by_status)
         # Where runs begin need not be known better than a point of the picture shows it; but rows chosen by status are
@@ -148,17 +149,14 @@ class _Reader:
 
     def nothing(self) -> str:
         """Why there is no picture: the range, what was asked for, and where there is data."""
-        s = self._selection
+        s, zone = self._selection, self._selection.zone
         asked = ", ".join(s.filters())
-        between = f"no data from {_local(s.start)} to {_local(s.end)}" + (f" ({asked})" if asked else "")
-        ids = [stay[0] for stay in self._stays]
-        query = SQL("SELECT min(bucket), max(bucket) FROM {} WHERE gpu_id = ANY(%s)").format(Identifier(HOURS.relation))
-        row = self._connection.execute(query, (ids,)).fetchone()
-        if row is None or row[0] is None:
+        between = f"no data from {_said(s.start, zone)} to {_said(s.end, zone)}" + (f" ({asked})" if asked else "")
+        bounds = _bounds(self._connection, sorted({stay[0] for stay in self._stays}))
+        if bounds is None:
             return f"{between}; these GPUs have no data at all"
-        last = row[1] + dt.timedelta(hours=1)
         whatever = " of any status" if s.by_status else ""
-        return f"{between}; there is data{whatever} between {_local(row[0])} and {_local(last)}"
+        return f"{between}; there is data{whatever} between {_said(bounds[0], zone)} and {_said(bounds[1], zone)}"
 
     def _notes(self, *, throttled: bool) -> list[str]:
         """What the picture cannot say to the second."""
@@ -169,12 +167,13 @@ class _Reader:
             notes.append(f"throttled: any sample of a {_length(self._times_level.seconds)}")
         return notes
 
-    def _rows(self, query: Composed) -> list[tuple[Any, ...]]:
+    def _rows(self, query: Composed, since: dt.datetime | None = None) -> list[tuple[Any, ...]]:
+        """`since`: in place of the begin of the range."""
         stays = [stay for stay in self._stays if stay[0] in self._gpus]
-        ids, since, until = ([stay[i] for stay in stays] for i in range(3))
+        ids, begins, ends = ([stay[i] for stay in stays] for i in range(3))
         asked = self._selection
-        given = {"start": asked.start, "end": asked.end, "tags": list(asked.tags), "memos": list(asked.memos)}
-        return self._connection.execute(query, {**given, "ids": ids, "since": since, "until": until}).fetchall()
+        given = {"start": since or asked.start, "end": asked.end, "tags": list(asked.tags), "memos": list(asked.memos)}
+        return self._connection.execute(query, {**given, "ids": ids, "since": begins, "until": ends}).fetchall()
 
     def _read_stays(self) -> list[tuple[Any, ...]]:
         """(gpu_id, since, until) of each stay at a selected host; without --host the whole range counts."""
@@ -191,6 +190,13 @@ class _Reader:
             """,
             {"start": s.start, "end": s.end, "ids": list(self._gpus), "hosts": list(s.hosts)},
         ).fetchall()
+
+    def _check_few(self) -> None:
+        """By the end of the range only, where a fleet's GPUs all are: counting all rows of 10,000 takes seconds."""
+        if len(self._gpus) > MOST_GPUS:
+            glance = dt.timedelta(seconds=_GLANCE + 2 * self._finest.seconds)
+            since = max(self._selection.start, self._selection.end - glance)
+            _refuse_many("at least ", len(self._rows(statements.extent(self._finest), since)))
 
     def _extent(self) -> tuple[dict[int, int], float]:
         """gpu_id -> rows in the range, and the seconds they lie in. Counted by the minute where the minutes know."""
@@ -227,6 +233,14 @@ class _Reader:
         ]
 
 
+def _refuse_many(bound: str, found: int) -> None:
+    if found > MOST_GPUS:
+        raise NothingToShowError(
+            f"{bound}{found} GPUs have data in this range, and at most {MOST_GPUS} lines can be told apart: "
+            "choose with --host or --gpu"
+        )
+
+
 _FIRST_CHUNK: Final = SQL(
     "SELECT min(range_start) FROM timescaledb_information.chunks "
     "WHERE hypertable_schema = current_schema() AND hypertable_name = {}"
@@ -244,13 +258,41 @@ def _oldest(connection: Connection, level: Level) -> dt.datetime | None:
     return oldest
 
 
+_ALWAYS: Final = (dt.datetime.min.replace(tzinfo=dt.UTC), dt.datetime.max.replace(tzinfo=dt.UTC))
+
+
+def _bounds(connection: Connection, ids: Sequence[int]) -> tuple[dt.datetime, dt.datetime] | None:
+    """Time of the first and of the last sample of these GPUs. Looked for by the hour, then within these two hours: the
+    rows themselves are in hundreds of chunks."""
+    first, last = _within(connection, HOURS, ids, *_ALWAYS)
+    if first is None or last is None:
+        return None
+    hour = dt.timedelta(hours=1)
+    # Rows are kept shorter than minutes, and those shorter than hours: where the finer are gone, the bucket must do.
+    starts = (_within(connection, level, ids, first, first + hour)[0] for level in (ROWS, MINUTES))
+    ends = (_within(connection, level, ids, last, last + hour)[1] for level in (ROWS, MINUTES))
+    return next(filter(None, starts), first), next(filter(None, ends), last)
+
+
+def _within(
+    connection: Connection, level: Level, ids: Sequence[int], start: dt.datetime, end: dt.datetime
+) -> tuple[dt.datetime | None, dt.datetime | None]:
+    """First and last time of a level in a range; of a bucket its begin."""
+    query = SQL("SELECT min({t}), max({t}) FROM {relation} WHERE gpu_id = ANY(%s) AND {t} >= %s AND {t} < %s").format(
+        t=Identifier(level.time), relation=Identifier(level.relation)
+    )
+    row = connection.execute(query, (list(ids), start, end)).fetchone()
+    return (None, None) if row is None else (row[0], row[1])
+
+
 def _dicts(connection: Connection, query: Composed, given: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(query, given).fetchall()
 
 
-def _local(time: dt.datetime) -> str:
-    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
+def _said(time: dt.datetime, zone: dt.tzinfo) -> str:
+    """As --start and --end take it."""
+    return time.astimezone(zone).isoformat(timespec="seconds")
 
 
 def _length(seconds: float) -> str:

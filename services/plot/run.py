@@ -47,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Exit code 1: nothing to show, no database, or the file cannot be written; 2: wrong arguments."""
     try:
-        selection = make_selection(args, dt.datetime.now(dt.UTC))
+        selection = make_selection(args, dt.datetime.now(dt.UTC).astimezone())
         _check_out(args.out)
     except SelectionError as error:
         print(f"gpumon plot: {error}", file=sys.stderr)
@@ -76,8 +76,8 @@ def _fail(reason: str) -> int:
 
 def make_selection(args: argparse.Namespace, now: dt.datetime) -> Selection:
     """From the command line. Raises SelectionError."""
-    if args.hours is not None and not args.hours > 0:
-        raise SelectionError(f"--hours {args.hours:g}: more than nothing, please")
+    if not all(gpu.strip() for gpu in args.gpu):
+        raise SelectionError("--gpu '': an index or the beginning of a UUID, please; without --gpu it is all of them")
     start, end = (parse_time(value) if value else None for value in (args.start, args.end))
     start, end = time_range(args.hours, start, end, now)
     return Selection(
@@ -164,7 +164,7 @@ def text(found: dict[str, Any]) -> str:
         f"max {_number(s['max'])} {s['unit']}, {s['points']} points"
         for s in found["series"]
     ]
-    return "\n".join([*lines, *found["notes"], f"{found['out']}: from {found['source']}"])
+    return "\n".join([*lines, *found["notes"], f"wrote {found['out']} (from {found['source']})"])
 
 
 def _number(value: float | None) -> str:

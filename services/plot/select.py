@@ -35,6 +35,9 @@ SHORT_NAMES: Final = MappingProxyType(
 
 DEFAULT_HOURS: Final = 6.0
 """The runbook's first example."""
+YEARS: Final = range(1970, 2101)
+"""Years a range may lie in: clocks count from 1970, and far from it an offset would leave the range of dates."""
+_MOST_HOURS: Final = len(YEARS) * 366 * 24
 
 
 class SelectionError(ValueError):
@@ -54,6 +57,11 @@ class Selection:
     tags: tuple[str, ...] = ()
     exclude_prod: bool = False
     memos: tuple[str, ...] = ()
+
+    @property
+    def zone(self) -> dt.tzinfo:
+        """The offset in which the range was asked for; of one without, the local one of its begin."""
+        return self.start.tzinfo or dt.UTC
 
     @property
     def by_status(self) -> bool:
@@ -91,22 +99,35 @@ def parse_time(text: str, zone: dt.tzinfo | None = None) -> dt.datetime:
         raise SelectionError(
             f"{text!r} is not a time in ISO 8601; for example 2026-01-04T00:00:00+09:00, or 2026-01-04T00:00 (local)"
         ) from None
+    _check_year(time)
     if time.tzinfo is None:
         return time.replace(tzinfo=zone) if zone else time.astimezone()
     return time
+
+
+def _check_year(time: dt.datetime) -> None:
+    if time.year not in YEARS:
+        raise SelectionError(
+            f"the year {time.year} is out of range: telemetry is of the years {YEARS[0]} to {YEARS[-1]}"
+        )
 
 
 def time_range(
     hours: float | None, start: dt.datetime | None, end: dt.datetime | None, now: dt.datetime
 ) -> tuple[dt.datetime, dt.datetime]:
     """`hours` counts back from `end` (default now), or on from `start` where only that is given; default six hours."""
-    span = dt.timedelta(hours=DEFAULT_HOURS if hours is None else hours)
+    hours_back = DEFAULT_HOURS if hours is None else hours
+    if not 0 < hours_back <= _MOST_HOURS:
+        raise SelectionError(f"--hours {hours_back:g}: more than nothing, please, and at most {_MOST_HOURS}")
+    span = dt.timedelta(hours=hours_back)
     if start and end and hours is not None:
         raise SelectionError("--hours, --start and --end: two of them say it all")
     if start is None:
         start, end = (end or now) - span, end or now
     elif end is None:
         end = now if hours is None else start + span
+    _check_year(start)
+    _check_year(end)
     if start >= end:
         raise SelectionError(f"the range ends ({end.isoformat()}) before it begins ({start.isoformat()})")
     return start, end

@@ -29,7 +29,7 @@ GRID: Final = "#e4e4e4"
 
 WARM: Final = 75.0
 HOT: Final = 85.0
-"""C. The runbook's thresholds for the temperature panel: look at the airflow; act."""
+"""C. The runbook's: at 75 the fan is to be looked after, 85 is 5 to 10 below where boards begin to slow down."""
 
 TITLES: Final = MappingProxyType(
     {
@@ -74,7 +74,7 @@ def references(metric: Metric, gpus: tuple[Gpu, ...], top: float) -> list[tuple[
     """Lines to compare with: (value as shown, words, colour). `top`: largest value drawn; far limits are left out, or
     the lines of a cool GPU would be flat."""
     if metric.column == "gpu_temp":
-        found = [(WARM, "75 °C", POWER), (HOT, "85 °C", HEAT)]
+        found = [(WARM, f"warm {WARM:.0f} °C", POWER), (HOT, f"hot {HOT:.0f} °C", HEAT)]
         found += [(t, f"slowdown {t:.0f} °C", HEAT) for t in sorted({g.slowdown_temp for g in gpus if g.slowdown_temp})]
         return [each for each in found if each[0] <= top + 15]
     if metric.column == "power_usage":

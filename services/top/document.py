@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -30,7 +31,7 @@ def document(state: State, now: float) -> dict[str, Any]:
 def _gpu(row: Row, verdict: Verdict, frame: Frame, now: float) -> dict[str, Any]:
     """Units are the catalogue's. A metric that is not in `values` has no value."""
     metrics = row.metrics()
-    age = None if row.age is None else round(row.age + max(now - frame.time, 0.0), 3)
+    age = None if row.age is None or not math.isfinite(row.age) else round(row.age + max(now - frame.time, 0.0), 3)
     return {
         "host": row.host,
         "gpu": row.index,

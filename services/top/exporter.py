@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 import requests
-from prometheus_client.parser import text_string_to_metric_families
-from prometheus_client.samples import Sample
 
 from services.collector.host_status import StatusFile, is_local
+from services.collector.lines import HEAD, number_text, parse_labels
 from services.collector.reader import ScrapeRefused, TargetReader
 from services.collector.targets import TargetError, parse_static
 from services.contract.event import Event, Status
@@ -20,16 +20,23 @@ from services.exporter.reading import Process
 from services.ops.clock import Clock, SystemClock
 from services.settings import Settings, hostname
 from services.top.frame import Frame, Row, View, ViewError, Xid, known
+from services.top.judge import duration
 from services.top.local import place
 
-_OWN: Final = (
+_OWN: Final = frozenset({
     own_series.GPU_LOST.name,
     own_series.XID_LAST.name,
     own_series.PROCESS_MEMORY.name,
     own_series.GPU_INFO.name,
     own_series.AGE.name,
-)
+})  # fmt: skip
+_MARKS: Final = tuple(name.encode() for name in sorted(_OWN))
 _MEBIBYTE: Final = 1024 * 1024
+_NUMBER_MOST: Final = 2**31 - 1
+"""Of XIDs, process ids and indices."""
+_BYTES_MOST: Final = 2.0**53
+_SECONDS_MOST: Final = 253_402_300_799
+"""The end of the year 9999."""
 
 
 class ExporterView(View):
@@ -58,17 +65,15 @@ class ExporterView(View):
     def read(self) -> Frame:
         body, now = self._fetch(), self._clock.time()
         own = own_samples(body)
-        lost = [_lost(sample) for sample in own.get(own_series.GPU_LOST.name, ())]
+        lost = [_lost(sample) for sample in own.get(own_series.GPU_LOST.name, ()) if sample.value > 0]
         try:
             events = self._reader.read(body, dt.datetime.fromtimestamp(now, dt.UTC)).events
         except ScrapeRefused as error:
-            if not lost:
+            if not lost or error.reason != "no_gpu_metrics":
                 raise ViewError(f"{self.name}: {_refused(error, own)}") from None
             events = []
-        ages = [sample.value for sample in own.get(own_series.AGE.name, ())]
-        extra = _PerGpu(own)
-        status = self._status.read()
-        rows = [row_of(event, extra, status, ages[0] if ages else 0.0) for event in events]
+        extra, status, age = _PerGpu(own), self._status.read(), _age(own)
+        rows = [row_of(event, extra, status, age) for event in events]
         found = sorted([*rows, *lost], key=place)
         return Frame(self.name, now, tuple(found), len(found))
 
@@ -87,33 +92,56 @@ class ExporterView(View):
             raise ViewError(f"{self.name}: {_root(error)}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One line of ours."""
+
+    labels: Mapping[str, str]
+    value: float
+
+
 def own_samples(body: bytes) -> dict[str, list[Sample]]:
-    """What our exporter says beside DCGM's series; empty for another's."""
-    lines = [line for line in body.splitlines() if line.startswith(tuple(name.encode() for name in _OWN))]
-    if not lines:
-        return {}
+    """What our exporter says beside DCGM's series, by name; empty for another's. A line that is no sample is left out:
+    the collector's reader says what is wrong with it."""
     found: dict[str, list[Sample]] = {}
-    for family in text_string_to_metric_families(b"\n".join(lines).decode(errors="replace") + "\n"):
-        for sample in family.samples:
-            found.setdefault(sample.name, []).append(sample)
+    for line in body.splitlines():
+        if not line.lstrip().startswith(_MARKS):
+            continue
+        head = HEAD.match(line)
+        number = None if head is None else number_text(line[head.end() :])
+        if head is None or number is None or head[1].decode() not in _OWN:
+            continue
+        try:
+            labels = parse_labels(head[2] or b"")
+        except ValueError:
+            continue
+        found.setdefault(head[1].decode(), []).append(Sample(labels, float(number)))
     return found
+
+
+def _age(own: Mapping[str, list[Sample]]) -> float | None:
+    """Seconds, perhaps infinite; None: not known. Exporters without such a series read when they are asked."""
+    ages = own.get(own_series.AGE.name)
+    if not ages:
+        return 0.0
+    return ages[0].value if ages[0].value >= 0 else None  # NaN compares false
 
 
 class _PerGpu:
     """XIDs, processes and driver by GPU UUID."""
 
-    def __init__(self, own: dict[str, list[Sample]]) -> None:
+    def __init__(self, own: Mapping[str, list[Sample]]) -> None:
         self._processes = _by_uuid(own.get(own_series.PROCESS_MEMORY.name, ()))
         self._xids = _by_uuid(own.get(own_series.XID_LAST.name, ()))
         self._info = _by_uuid(own.get(own_series.GPU_INFO.name, ()))
 
     def processes(self, uuid: str) -> tuple[Process, ...] | None:
         samples = self._processes.get(uuid)
-        return None if samples is None else tuple(map(_process, samples))
+        return None if samples is None else tuple(p for p in map(_process, samples) if p is not None)
 
     def xid(self, uuid: str) -> Xid | None:
-        newest = max(self._xids.get(uuid, ()), key=lambda s: s.value, default=None)
-        return None if newest is None else Xid(int(newest.labels.get("xid", 0)), newest.value)
+        told = [_xid(sample) for sample in self._xids.get(uuid, ())]
+        return max((x for x in told if x is not None), key=lambda x: x.seconds or 0.0, default=None)
 
     def driver(self, uuid: str) -> str | None:
         return next((s.labels.get("driver_version") for s in self._info.get(uuid, ())), None)
@@ -126,7 +154,7 @@ def _by_uuid(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
     return found
 
 
-def row_of(event: Event, extra: _PerGpu, status: Status | None, age: float) -> Row:
+def row_of(event: Event, extra: _PerGpu, status: Status | None, age: float | None) -> Row:
     gpu = event.gpu
     values = known(msgspec.structs.asdict(event.metrics))
     if gpu.properties is not None:
@@ -149,34 +177,50 @@ def row_of(event: Event, extra: _PerGpu, status: Status | None, age: float) -> R
     )
 
 
-def _process(sample: Sample) -> Process:
+def _xid(sample: Sample) -> Xid | None:
+    """None: what it names is no XID."""
+    code = _whole(sample.labels.get("xid"))
+    return None if code is None else Xid(code, sample.value if 0 < sample.value <= _SECONDS_MOST else None)
+
+
+def _process(sample: Sample) -> Process | None:
+    """None: what it names is no process."""
     labels = sample.labels
+    pid = _whole(labels.get("pid"))
+    if pid is None:
+        return None
     return Process(
-        pid=int(labels.get("pid", 0)),
+        pid=pid,
         user=labels.get("user") or None,
         command=labels.get("command") or None,
-        used_memory=round(sample.value / _MEBIBYTE),
+        used_memory=round(sample.value / _MEBIBYTE) if 0 <= sample.value <= _BYTES_MOST else None,
         kind=labels.get("type", "C"),
     )
 
 
 def _lost(sample: Sample) -> Row:
     labels = sample.labels
-    number = labels.get("gpu", "")
     return Row(
         host=labels.get("Hostname", ""),
         uuid=labels.get("UUID") or None,
-        index=int(number) if number.isdigit() else None,
+        index=_whole(labels.get("gpu")),
         model=labels.get("modelName") or None,
         pci_bus_id=labels.get("pci_bus_id") or None,
         lost=labels.get("reason") or "lost",
     )
 
 
-def _refused(error: ScrapeRefused, own: dict[str, list[Sample]]) -> str:
-    ages = own.get(own_series.AGE.name)
-    if ages:
-        return f"the exporter answers, but has no fresh reading of the GPUs: its last one is {ages[0].value:.0f} s old"
+def _whole(text: str | None) -> int | None:
+    """A small whole number; None for any other text."""
+    if not text or len(text) > len(str(_NUMBER_MOST)) or not (text.isascii() and text.isdigit()):
+        return None
+    return int(text) if int(text) <= _NUMBER_MOST else None
+
+
+def _refused(error: ScrapeRefused, own: Mapping[str, list[Sample]]) -> str:
+    age = _age(own)
+    if error.reason in ("no_gpu_metrics", "stale") and own_series.AGE.name in own and age is not None:
+        return f"the exporter answers, but has no fresh reading of the GPUs: its last one is {duration(age)} old"
     return str(error)
 
 

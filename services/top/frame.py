@@ -93,6 +93,10 @@ class Frame:
     def hosts(self) -> list[str]:
         return list(dict.fromkeys(row.host for row in self.rows))
 
+    def age_of(self, row: Row, now: float) -> float:
+        """Seconds since its values were measured, at `now`; at least those, where nobody says when that was."""
+        return (row.age or 0.0) + max(now - self.time, 0.0)
+
 
 class View(Protocol):
     """A source. Used from one thread."""

@@ -26,6 +26,8 @@ _ORDER: Final = (Light.GREEN, Light.GREY, Light.YELLOW, Light.RED)
 _HW_SLOWDOWN: Final = 0x8
 _HELD: Final = 5.0
 """Percent of memory. A context alone takes one or two; more is somebody's data."""
+_DAYS_MOST: Final = 1000
+"""An exporter may say any number; more of its digits say no more."""
 _SAY_IDLE: Final = 60.0
 """Seconds before idleness is worth a word."""
 
@@ -87,8 +89,10 @@ def _of_alerts(alerts: tuple[Alert, ...], idle: float, *, held: bool) -> list[_F
         match alert:
             case ThermalThrottling():
                 found.append(_Finding(light, "HOT"))
-            case MemoryPressure():
-                found.append(_Finding(light, "MEM"))
+            case MemoryPressure(used_percent=used):
+                # Nearly full is how a card works that serves a language model; full is where the next allocation fails.
+                full = alert.severity is Severity.CRITICAL
+                found.append(_Finding(Light.RED if full else Light.GREEN, "MEM", f"memory {used:.0f} %"))
             case GpuIdle() if held:  # an empty GPU that does nothing is free, not hanging
                 found.append(_Finding(light, "IDLE", f"idle {duration(idle)}, memory held"))
             case GpuIdle() | PowerLimit():  # at the limit under load: the figure is coloured, the GPU is well
@@ -142,11 +146,12 @@ def _colours(alerts: tuple[Alert, ...]) -> dict[str, Light]:
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3.5 h`, `2 d`."""
+    """`45 s`, `12 min`, `3.5 h`, `2 d`, `over 1000 d`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 90 * 60:
         return f"{seconds / 60:.0f} min"
     if seconds < 36 * 3600:
         return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86400:.0f} d"
+    days = seconds / 86400
+    return f"{days:.0f} d" if days <= _DAYS_MOST else f"over {_DAYS_MOST} d"

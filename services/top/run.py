@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import logging
-import os
+import math
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from rich.console import Console
@@ -17,18 +16,20 @@ from rich.live import Live
 
 from services.andon import AlertConfig, AndonSystem
 from services.ops.clock import SystemClock
-from services.ops.lifecycle import stop_on_signals
+from services.ops.lifecycle import stop_on_signals, unless_stopped
 from services.settings import Settings
-from services.top import serve, table
-from services.top.document import document
+from services.top import serve
 from services.top.frame import Frame, View, ViewError
 from services.top.keys import Bell, keyboard
 from services.top.screen import ORDERS, State, draw, press
-from services.top.watch import Told, Watcher, look
+from services.top.stream import Printer, note, show
+from services.top.watch import Watcher, look
 
 SOURCES = ("auto", "nvml", "nvidia-smi", "mock")
 _REDRAW = 1.0
 """Seconds between two drawings while nothing comes: ages and the clock go on."""
+_LONGEST = 86_400.0
+_LAST_PORT = 65_535
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,8 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Exit code 1: `--once`, and the source could not be read; 2: wrong arguments."""
-    if args.interval <= 0 or args.limit <= 0:
-        return _wrong("--interval and --limit must be more than nothing")
+    refused = _refused(args)
+    if refused is not None:
+        return _wrong(refused)
     try:
         view = open_view(args, settings)
     except ViewError as error:
@@ -60,13 +62,21 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     stale = max(3 * args.interval, 10.0, 3 * settings.interval if args.database else 0.0)
     order = args.sort or ("temp" if args.database else "index")
     state = State(view.name, args.interval, stale, AndonSystem(AlertConfig.of(settings)), order)
-    with suppress(BrokenPipeError):  # whoever read our lines (`| head`) has seen enough
-        if args.once:
-            return _once(view, state, args)
-        with _served(state, settings, args):
-            return (_stream if args.json or not sys.stdout.isatty() else _screen)(view, state, args)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter complains at its end
-    return 0
+    if args.once:
+        return _once(view, state, args)
+    with _served(state, settings, args):
+        return (_stream if args.json or not sys.stdout.isatty() else _screen)(view, state, args)
+
+
+def _refused(args: argparse.Namespace) -> str | None:
+    """What is wrong with the numbers given."""
+    if not (math.isfinite(args.interval) and 0 < args.interval <= _LONGEST):
+        return f"--interval {args.interval:g}: more than 0 and at most {_LONGEST:g} s (a day)"
+    if args.limit <= 0:
+        return f"--limit {args.limit}: more than nothing, please"
+    if not 0 <= args.port <= _LAST_PORT:
+        return f"--port {args.port}: from 0 to {_LAST_PORT}"
+    return None
 
 
 def _wrong(reason: str) -> int:
@@ -117,55 +127,23 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
-def note(state: State, told: Told) -> None:
-    if isinstance(told, Frame):
-        state.took(told)
-    else:
-        state.failed(told)
-
-
 # --- plain ----------------------------------------------------------------------------------------------------------
 
 
 def _once(view: View, state: State, args: argparse.Namespace) -> int:
-    note(state, look(view))
+    note(state, unless_stopped(lambda: look(view)))
     view.close()
-    _print(state, as_json=args.json)
+    show(state, SystemClock().time(), as_json=args.json)
     return 0 if state.error is None else 1
-
-
-def _print(state: State, *, as_json: bool) -> None:
-    now = SystemClock().time()
-    if as_json:
-        print(json.dumps(document(state, now)), flush=True)
-    elif state.error is not None:
-        print(f"gpumon top: {state.error}", file=sys.stderr, flush=True)
-    else:
-        print("\n".join(plain(state, now)), flush=True)
-
-
-def plain(state: State, now: float) -> list[str]:
-    """A table of any width, without colours and sparklines."""
-    lines = state.judged(now)
-    wanted = table.widened(table.columns(None, [], trends=False), lines)
-    shown = [table.head(wanted).plain, *(table.line(line, wanted, None).plain for line in lines)]
-    more = (state.frame.total if state.frame else 0) - len(lines)
-    return [*shown, f"{more} more: --limit"] if more > 0 else shown
 
 
 def _stream(view: View, state: State, args: argparse.Namespace) -> int:
     """A table or document per look, until a signal or until nobody reads."""
-    stop, bell = stop_on_signals(), Bell()
-    first = True
+    stop, bell, printer = stop_on_signals(), Bell(), Printer(state, SystemClock(), as_json=args.json)
     with Watcher(view, args.interval, bell.ring) as watcher:
         while not stop.is_set():
             bell.wait(0.5, None)
-            for told in watcher.take():
-                note(state, told)
-                if not first and not args.json:
-                    print()
-                _print(state, as_json=args.json)
-                first = False
+            printer.step(watcher.take())
     return 0
 
 
@@ -207,7 +185,7 @@ def _served(state: State, settings: Settings, args: argparse.Namespace) -> Itera
             prefix = args.prefix or settings.exporter_prefix or serve.DEFAULT_PREFIX
 
             def current() -> tuple[int, str]:
-                return serve.render(state.frame if state.error is None else None, prefix)
+                return serve.render(state, prefix, SystemClock().time())
 
             stack.enter_context(serve.Server(settings.ops_host, args.port, current))
         yield

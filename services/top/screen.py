@@ -13,13 +13,14 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from services.andon import AndonSystem
-from services.top import cards, table
+from services.top import cards, guide, table
 from services.top.figures import status
 from services.top.frame import Frame, Row
 from services.top.history import History
-from services.top.judge import Light, Verdict, duration, judge
+from services.top.judge import Light, duration, judge
 from services.top.local import place
 from services.top.table import SIGNS, Line
+from services.top.visible import visible, visible_line
 
 Key = Callable[[Row], tuple[float | str | int, ...]]
 
@@ -59,6 +60,8 @@ class State:
     """First GPU shown."""
     page: int = 1
     """GPUs that fitted on the screen when it was last drawn."""
+    helping: bool = False
+    """The keys are shown in place of the GPUs."""
 
     def took(self, frame: Frame) -> None:
         """Takes in a look. A GPU that was there before and is no more is lost, whether its source says so or not."""
@@ -86,20 +89,24 @@ class State:
         """The rows in order with their verdicts. `now`: seconds since the epoch."""
         if self.frame is None:
             return []
-        since = max(now - self.frame.time, 0.0)
-        rows: list[Row] = sorted(self.frame.rows, key=ORDERS[self.order])
-        return [Line(row, self._verdict(row, since), self.history) for row in rows]
+        frame, rows = self.frame, sorted(self.frame.rows, key=ORDERS[self.order])
+        verdicts = [judge(row, self.andon, frame.age_of(row, now), self.stale_after) for row in rows]
+        return [Line(row, verdict, self.history) for row, verdict in zip(rows, verdicts, strict=True)]
 
-    def _verdict(self, row: Row, since: float) -> Verdict:
-        age = None if row.age is None else row.age + since
-        return judge(row, self.andon, age, self.stale_after)
+    def shown(self, now: float) -> list[Line]:
+        """As `judged`, without control characters: for a terminal."""
+        return [visible_line(line) for line in self.judged(now)]
 
 
 def draw(state: State, width: int, height: int, now: float) -> RenderableType:
     """The screen at `now` (seconds since the epoch), `width` x `height` cells. Notes in `state` what fitted."""
-    lines = state.judged(now)
-    top = _head(state, lines, width, now)
+    lines = state.shown(now)
+    shared = _shared_status(lines)
+    top = _head(state, lines, shared, width, now)
     room = height - len(top) - 1
+    if state.helping:
+        return Group(*top, *guide.page(width, room), _foot(state, len(lines), width))
+    lines = [_without(shared, line) for line in lines]
     rows = [line.row for line in lines]
     if cards.fit(width, room, len(lines)):
         state.page, state.offset = len(lines), 0
@@ -113,17 +120,29 @@ def draw(state: State, width: int, height: int, now: float) -> RenderableType:
     return Group(*top, *body, *more, *padding, _foot(state, len(lines), width))
 
 
+def _shared_status(lines: Sequence[Line]) -> str:
+    """What all GPUs that are there are doing; empty where they do different things, or nothing."""
+    said = {status(line.row) for line in lines if line.row.lost is None}
+    return said.pop() if len(said) == 1 else ""
+
+
+def _without(shared: str, line: Line) -> Line:
+    """What the head says of all need not be said of each."""
+    told = bool(shared) and status(line.row) == shared
+    return replace(line, row=replace(line.row, status=None)) if told else line
+
+
 def _table(state: State, lines: Sequence[Line], width: int, room: int) -> list[Text]:
     state.page = max(room - 1, 1)
     state.offset = min(max(state.offset, 0), max(len(lines) - state.page, 0))
     shown = lines[state.offset : state.offset + state.page]
-    wanted = table.columns(width, [line.row.host for line in lines])
+    wanted = table.columns(width, [line.row.host for line in lines], [line.row.name for line in lines])
     head = table.head(wanted)
     head.truncate(width)
     return [head, *(table.line(line, wanted, width) for line in shown)] if lines else []
 
 
-def _head(state: State, lines: Sequence[Line], width: int, now: float) -> list[Text]:
+def _head(state: State, lines: Sequence[Line], shared: str, width: int, now: float) -> list[Text]:
     """Who, where, when; then how many GPUs are well, or what is wrong with the source."""
     clock = time.strftime("%H:%M:%S %Z", time.localtime(now))
     hosts = state.frame.hosts if state.frame else []
@@ -132,25 +151,24 @@ def _head(state: State, lines: Sequence[Line], width: int, now: float) -> list[T
     parts = [where, state.source, f"driver {drivers.pop()}" if len(drivers) == 1 else ""]
     text = Text("gpumon top", style="bold", no_wrap=True)
     for part in filter(None, parts):
-        text.append(f"  {part}", "not bold")
+        text.append(f"  {visible(part)}", "not bold")
     right = f"{clock}  every {state.interval:g} s"
     text.truncate(max(width - len(right) - 1, 0), overflow="ellipsis", pad=True)
-    return [text.append(f" {right}", "dim"), _summary(state, lines, width, now)]
+    return [text.append(f" {right}", "dim"), _summary(state, lines, shared, width, now)]
 
 
-def _summary(state: State, lines: Sequence[Line], width: int, now: float) -> Text:
+def _summary(state: State, lines: Sequence[Line], shared: str, width: int, now: float) -> Text:
     text = Text(no_wrap=True)
     if state.error is not None:
         old = f"; what is shown is {duration(now - state.frame.time)} old" if state.frame else ""
-        text.append(f"{SIGNS[Light.RED]} {state.error} (trying again{old})", "bold red")
+        text.append(f"{SIGNS[Light.RED]} {visible(state.error)} (trying again{old})", "bold red")
     elif state.frame is None:
-        text.append(f"asking {state.source} ...", "dim")
+        text.append(f"asking {visible(state.source)} ...", "dim")
     else:
         count = Counter((line.verdict.light, line.verdict.word) for line in lines)
         for (light, word), number in sorted(count.items(), key=lambda each: list(Light).index(each[0][0])):
             text.append(f"{SIGNS[light]} {number} {word}  ", light.value)
-        said = {status(line.row) for line in lines}
-        text.append(f"[{said.pop()}]" if len(said) == 1 and "" not in said else "")
+        text.append(f"[{shared}]" if shared else "")
     text.truncate(width, overflow="ellipsis")
     return text
 
@@ -158,6 +176,7 @@ def _summary(state: State, lines: Sequence[Line], width: int, now: float) -> Tex
 def _foot(state: State, gpus: int, width: int) -> Text:
     text = Text("q quit  s sort: ", style="dim", no_wrap=True)
     text.append(state.order, "not dim")
+    text.append("  ? help")
     if gpus > state.page:
         last = min(state.offset + state.page, gpus)
         text.append(f"  up/down scroll: GPUs {state.offset + 1}-{last} of {gpus}")
@@ -172,6 +191,9 @@ def press(state: State, key: str) -> bool:
     """What a key does; False: leave."""
     if key in ("q", "Q", "\x03", "\x04"):
         return False
+    if state.helping or key == "?":
+        state.helping = not state.helping
+        return True
     names = list(ORDERS)
     match key:
         case "s":

@@ -10,20 +10,30 @@ from typing import Final, Self
 
 from services.exporter import prefixed
 from services.ops.health import OpsError
-from services.top.frame import Frame
+from services.top.judge import duration
+from services.top.screen import State
 
 DEFAULT_PORT: Final = 9090
 DEFAULT_PREFIX: Final = "gpumon"
 _TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def render(frame: Frame | None, prefix: str) -> tuple[int, str]:
-    """HTTP status and body. The one label is the GPU's index, so several hosts cannot be told apart."""
-    if frame is None:
-        return 503, "the GPUs cannot be read at the moment\n"
+def render(state: State, prefix: str, now: float) -> tuple[int, str]:
+    """HTTP status and body at `now` (seconds since the epoch). Values older than `state.stale_after` are left out.
+
+    The one label is the GPU's index, so several hosts cannot be told apart.
+    """
+    frame = state.frame
+    if frame is None or state.error is not None:
+        return 503, f"the GPUs cannot be read at the moment: {state.error or 'no answer yet'}\n"
     if len(frame.hosts) > 1:
         return 503, f"{len(frame.hosts)} hosts, but GPUs are only numbered here: choose one with --host\n"
-    return 200, prefixed.render(prefix, [row.reading() for row in frame.rows if row.lost is None])
+    here = [row for row in frame.rows if row.lost is None]
+    fresh = [row for row in here if frame.age_of(row, now) <= state.stale_after]
+    if here and not fresh:
+        youngest = duration(min(frame.age_of(row, now) for row in here))
+        return 503, f"{state.source}: the newest values are {youngest} old, which is not the present\n"
+    return 200, prefixed.render(prefix, [row.reading() for row in fresh])
 
 
 class Server:

@@ -44,15 +44,15 @@ def _trend(column: str, width: int) -> Callable[[Line], str]:
 
 HOST: Final = Column("HOST", 16, 0, lambda n: n.row.host, right=False)
 GPU: Final = Column("GPU", 4, 0, lambda n: n.row.number)
-NAME: Final = Column("NAME", 17, 4, lambda n: n.row.name, right=False)
+NAME: Final = Column("NAME", 17, 2, lambda n: n.row.name, right=False)
 STATE: Final = Column("STATE", 7, 0, lambda n: f"{SIGNS[n.verdict.light]} {n.verdict.word}", right=False)
 FIGURES: Final = (
     Column("TEMP", 5, 0, lambda n: figures.temperature(n.row), column="gpu_temp"),
     Column("FAN", 5, 6, lambda n: figures.whole(n.row, "fan_speed", " %")),
     Column("POWER", 10, 1, lambda n: figures.power(n.row), column="power_usage"),
     Column("UTIL", 5, 1, lambda n: figures.whole(n.row, "gpu_util", " %"), column="gpu_util"),
-    Column("MEMORY", 15, 3, lambda n: figures.memory(n.row), column="fb_used"),
-    Column("MEM", 5, 2, lambda n: figures.percent(figures.memory_percent(n.row)), column="fb_used"),
+    Column("MEMORY", 15, 4, lambda n: figures.memory(n.row), column="fb_used"),
+    Column("MEM", 5, 3, lambda n: figures.percent(figures.memory_percent(n.row)), column="fb_used"),
     Column("SM MHz", 6, 5, lambda n: figures.whole(n.row, "sm_clock")),
     Column("P", 3, 7, lambda n: figures.pstate(n.row)),
 )
@@ -64,15 +64,14 @@ TRENDS: Final = (
 _NAMES: Final = (HOST.head, GPU.head, NAME.head, STATE.head)
 """Columns that a lost GPU fills too."""
 HOST_MOST: Final = 24
-NOTES_LEAST: Final = 22
+NOTES_LEAST: Final = 20
 """Columns of the terminal that notes get at least, before anything of higher rank is shown."""
 
 
-def columns(width: int | None, hosts: Sequence[str], *, trends: bool = True) -> list[Column]:
+def columns(width: int | None, hosts: Sequence[str], names: Sequence[str] = (), *, trends: bool = True) -> list[Column]:
     """Those that fit, in order; all where the width does not matter. One host needs no column."""
-    longest = max(map(len, hosts), default=HOST.width)
-    host = replace(HOST, width=min(max(longest, len(HOST.head)), HOST_MOST))
-    wanted = [*([] if len(set(hosts)) == 1 else [host]), GPU, NAME, STATE]
+    host = _fitted(HOST, hosts, HOST_MOST)
+    wanted = [*([] if len(set(hosts)) == 1 else [host]), GPU, _fitted(NAME, names, NAME.width), STATE]
     for column in FIGURES:
         wanted.append(column)
         pair = {"gpu_temp": 0, "power_usage": 1, "gpu_util": 2}.get(column.column or "")
@@ -81,6 +80,12 @@ def columns(width: int | None, hosts: Sequence[str], *, trends: bool = True) -> 
     while width is not None and _length(wanted) + NOTES_LEAST > width and any(c.rank for c in wanted):
         wanted.remove(max(wanted, key=lambda c: c.rank))
     return wanted
+
+
+def _fitted(column: Column, texts: Sequence[str], most: int) -> Column:
+    """As wide as its texts, within bounds; as it is without any."""
+    longest = max(map(len, texts), default=column.width)
+    return replace(column, width=min(max(longest, len(column.head)), most))
 
 
 def widened(wanted: Sequence[Column], lines: Sequence[Line]) -> list[Column]:

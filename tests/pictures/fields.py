@@ -20,7 +20,7 @@ _NOT_DRAWN: Final = frozenset({"links", "custom.width", "custom.fillBelowTo", "c
 """Settings of fields that a still picture leaves out."""
 _DRAWN: Final = frozenset(
     {"unit", "decimals", "mappings", "thresholds", "color", "custom.cellOptions", "custom.hidden", "custom.lineStyle",
-     "custom.fillOpacity"}
+     "custom.fillOpacity", "noValue"}
 )  # fmt: skip
 
 
@@ -42,14 +42,14 @@ class Field:
         return next((value for value in reversed(self.values) if value is not None), None)
 
     def colour(self, value: Any) -> str | None:
-        """By mapping, then by threshold; None where neither says anything."""
+        """By mapping, else by threshold; None where neither says anything. Grafana gives NULL the lowest step's."""
         mapped = _mapped(value, self.config.get("mappings", ()))
         if mapped is not None and mapped.get("color"):
             return hexadecimal(mapped["color"])
         steps = self.config.get("thresholds", {}).get("steps", ())
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not steps:
+        if isinstance(value, (str, bool, dt.datetime)) or not steps:
             return None
-        reached = [step for step in steps if step["value"] is None or value >= step["value"]]
+        reached = [s for s in steps if s["value"] is None or (value is not None and value >= s["value"])]
         return hexadecimal(reached[-1]["color"])
 
     @property
@@ -60,10 +60,10 @@ class Field:
     def text(self, value: Any) -> str:
         """As Grafana would write it."""
         mapped = _mapped(value, self.config.get("mappings", ()))
-        if mapped is not None and mapped.get("text"):
+        if mapped is not None and mapped.get("text") is not None:
             return str(mapped["text"])
         if value is None:
-            return ""
+            return str(self.config.get("noValue") or "")
         if isinstance(value, dt.datetime):
             return value.astimezone(dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -76,11 +76,16 @@ def hexadecimal(colour: str) -> str:
 
 
 def _mapped(value: Any, mappings: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    key = f"{value:g}" if isinstance(value, float) else str(value)
     for mapping in mappings:
-        assert mapping["type"] == "value", mapping["type"]
-        key = f"{value:g}" if isinstance(value, float) else str(value)
-        if key in mapping["options"]:
-            found: Mapping[str, Any] = mapping["options"][key]
+        if mapping["type"] == "special":
+            assert mapping["options"]["match"] in ("null", "null+nan"), mapping
+            fits, result = value is None, mapping["options"]["result"]
+        else:
+            assert mapping["type"] == "value", mapping
+            fits, result = value is not None and key in mapping["options"], mapping["options"].get(key)
+        if fits:
+            found: Mapping[str, Any] = result
             return found
     return None
 
@@ -170,7 +175,9 @@ def number(value: float, unit: str, decimals: int | None = None) -> str:
     size, suffix = next(((size, s) for size, s in steps if size and abs(scaled) >= size), (1.0, steps[-1][1]))
     if unit in ("s", "ns") and scaled == 0:
         suffix = " s"
-    return f"{_digits(scaled / size, decimals)}{suffix}"
+    digits = _digits(scaled / size, decimals)
+    one = digits == "1" and unit in ("s", "ns")
+    return f"{digits}{suffix.removesuffix('s') if one and len(suffix) > 3 else suffix}"
 
 
 def _digits(value: float, decimals: int | None) -> str:

@@ -37,12 +37,12 @@ def colours(fields: Sequence[Field]) -> list[str]:
 def stat(axes: Axes, panel: Mapping[str, Any], fields: list[Field], _range: Range, _marks: Marks) -> None:
     axes.axis("off")
     every = panel["options"]["reduceOptions"].get("fields") == "/.*/"
-    shown = [f for f in fields if every or isinstance(f.last, (int, float))]
+    shown = [f for f in fields if every or not isinstance(f.last, (str, dt.datetime))]
     if not shown:
-        _nothing(axes)
+        _nothing(axes, panel)
     width = 1 / max(1, len(shown))
     for n, field in enumerate(shown):
-        text = field.text(field.last) or "No value"
+        text = field.text(field.last)
         colour = field.colour(field.last) or style.INK
         room = axes.get_window_extent().width * width / axes.figure.dpi * 72
         size = min(24.0, 1.5 * room / max(4, len(text)))
@@ -54,7 +54,7 @@ def stat(axes: Axes, panel: Mapping[str, Any], fields: list[Field], _range: Rang
 def timeseries(axes: Axes, panel: Mapping[str, Any], fields: list[Field], time: Range, marks: Marks) -> None:
     series = [f for f in fields if f.name != "time" and f.times]
     if not series:
-        _nothing(axes)
+        _nothing(axes, panel)
         return
     custom = panel["fieldConfig"]["defaults"].get("custom", {})
     stacked = custom.get("stacking", {}).get("mode") == "normal"
@@ -165,7 +165,7 @@ def _figures(field: Field, unit: str, *, sums: bool) -> str:
 def state_timeline(axes: Axes, panel: Mapping[str, Any], fields: list[Field], time: Range, _marks: Marks) -> None:
     rows = [f for f in fields if f.name != "time" and f.times]
     if not rows:
-        _nothing(axes)
+        _nothing(axes, panel)
         return
     texts: dict[str, str] = {}
     for number_of_row, field in enumerate(rows):
@@ -199,7 +199,7 @@ def barchart(axes: Axes, panel: Mapping[str, Any], fields: list[Field], _range: 
     x = next((f for f in fields if f.name == panel["options"]["xField"]), None)
     bars = [f for f in fields if f is not x]
     if x is None or not x.values:
-        _nothing(axes)
+        _nothing(axes, panel)
         return
     width = 0.8 / len(bars)
     for n, (field, colour) in enumerate(zip(bars, colours(bars), strict=True)):
@@ -220,7 +220,7 @@ def piechart(axes: Axes, panel: Mapping[str, Any], fields: list[Field], _range: 
     names = next((f for f in fields if f.values and isinstance(f.values[0], str)), None)
     numbers = next((f for f in fields if f is not names), None)
     if names is None or numbers is None:
-        _nothing(axes)
+        _nothing(axes, panel)
         return
     slices = [Field(str(name), [], config_of(panel, str(name))) for name in names.values]
     shades = colours(slices)
@@ -233,16 +233,17 @@ def piechart(axes: Axes, panel: Mapping[str, Any], fields: list[Field], _range: 
     axes.legend(handles, words, loc="center right", frameon=False, fontsize=8.5, handlelength=0.8)
 
 
-def draw_table(axes: Axes, _panel: Mapping[str, Any], fields: list[Field], _range: Range, _marks: Marks) -> None:
+def draw_table(axes: Axes, panel: Mapping[str, Any], fields: list[Field], _range: Range, _marks: Marks) -> None:
     if not fields or not fields[0].values:
-        _nothing(axes)
+        _nothing(axes, panel)
         return
     table(axes, fields)
 
 
-def _nothing(axes: Axes) -> None:
+def _nothing(axes: Axes, panel: Mapping[str, Any]) -> None:
     axes.axis("off")
-    axes.text(0.5, 0.5, "No data", transform=axes.transAxes, ha="center", va="center", color=style.FAINT, fontsize=10)
+    words = panel["fieldConfig"]["defaults"].get("noValue") or "No data"
+    axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color=style.FAINT, fontsize=10)
 
 
 Draw = Callable[[Axes, Mapping[str, Any], list[Field], Range, Marks], None]

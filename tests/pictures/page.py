@@ -56,7 +56,7 @@ class Page:
         panels = self._panels(upto)
         bottom = max(p["gridPos"]["y"] + p["gridPos"]["h"] for p in panels)
         height = HEAD + bottom * UNIT + FOOT
-        with mpl.rc_context({**draw._RC, "axes.titlesize": 9}):
+        with mpl.rc_context({**draw.RC, "axes.titlesize": 9}):
             figure = Figure(figsize=(WIDTH, height), dpi=DPI, facecolor="#f4f5f5")
             self._words(figure, height)
             marks = self._marks()

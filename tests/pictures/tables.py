@@ -68,7 +68,7 @@ def _column(axes: Axes, field: Field, rows: int, left: float, width: float) -> N
     cells = field.config.get("custom.cellOptions", {}).get("type", "auto")
     for row, value in enumerate(field.values[:rows]):
         middle = (row + 1.5) * ROW
-        colour = field.colour(value) if cells in ("color-background", "color-text") and value is not None else None
+        colour = field.colour(value) if cells in ("color-background", "color-text") else None
         if colour and cells == "color-background":
             axes.add_patch(Rectangle((left + 0.01, middle - ROW / 2), width - 0.02, ROW, color=colour, linewidth=0))
         axes.text(at, middle, _cut(field.text(value), room), ha=align, va="center", fontsize=FONT,

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from services.__main__ import ROLES, build_parser, main
+from services.__main__ import CLOSED_PIPE, ROLES, build_parser, main
+from services.settings import child_environment
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("role", ROLES, ids=lambda r: r.name)
@@ -23,6 +29,39 @@ def test_every_role_has_help_with_an_example_and_its_settings(role: object, caps
 def test_without_a_role_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "collector" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sample", "--source", "mock", "--dry-run", "--json"],
+        ["catalogue", "--format", "markdown"],
+        ["spool", "status"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_reader_that_has_seen_enough_is_no_error(arguments: list[str], tmp_path: Path) -> None:
+    """`| head`: whatever the role, it ends without a word, and with what a shell takes for SIGPIPE."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "services", *arguments],
+            stdout=write, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path,
+            env=child_environment(PYTHONPATH=str(ROOT)),
+        )  # fmt: skip
+    finally:
+        os.close(write)
+    assert (done.stderr, done.returncode) == ("", CLOSED_PIPE)
+
+
+def test_another_broken_pipe_is_a_bug(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    def broken(_arguments: list[str]) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("services.__main__._run", broken)
+    with capfd.disabled(), pytest.raises(BrokenPipeError):
+        main([])
 
 
 def test_demo_refuses_a_data_directory_it_cannot_make(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

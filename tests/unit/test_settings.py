@@ -53,6 +53,8 @@ def test_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"BATCH_SIZE": "abc"}, ["BATCH_SIZE", "abc", "integer"]),
         ({"RACK": "r\udcff"}, ["RACK='r\\udcff'", "UTF-8"]),
+        ({"EXPORTER_MOCK": "P40=1,X1"}, ["EXPORTER_MOCK='P40=1,X1'", "unknown model 'X1'", "P40"]),
+        ({"EXPORTER_MOCK": "P40=0"}, ["EXPORTER_MOCK='P40=0'", "count"]),
         ({"BATCH_TIMEOUT": "0"}, ["BATCH_TIMEOUT", "greater than 0"]),
         ({"SHARD_INDEX": "2", "SHARD_COUNT": "2"}, ["SHARD_INDEX=2", "SHARD_COUNT=2", "smaller"]),
         ({"SCRAPE_TIMEOUT": "20"}, ["SCRAPE_TIMEOUT=20", "COLLECTION_INTERVAL=10"]),
@@ -86,6 +88,14 @@ def test_a_role_refuses_to_start_on_a_bad_setting() -> None:
     assert done.returncode == 2
     assert done.stderr.startswith("gpumon: BATCH_SIZE='-1': ")
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["EXPORTER_STALE_AFTER", "EXPORTER_INTERVAL", "NVIDIA_SMI_TIMEOUT", "POLL_INTERVAL"])
+@pytest.mark.parametrize("value", ["inf", "nan", "-inf", "1e9", "0"])
+def test_seconds_are_a_finite_number_within_a_year(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=name):
+        load()
 
 
 @pytest.mark.parametrize(("text", "length"), [("30 minutes", 1800), ("1 hour", 3600), ("7days", 604800)])

@@ -37,6 +37,11 @@ Key = tuple[str | int, int | None]
 """GPU by UUID or index, and GPU instance id or None."""
 Table = Mapping[Key, list[Labels]]
 
+MOST: Final = 128
+"""Holders of one GPU or instance, each a whole set of its series; above, none of them is told."""
+UNKNOWN: Final = 64
+"""MIG UUIDs a poll asks the driver for in vain. One lookup loads NVML; a host has at most 16 x 7 MIG devices."""
+
 _NVIDIA: Final = "nvidia.com/"
 _REPLICA: Final = re.compile(r"(?:::\d+|/vgpu\d+)$")
 """What marks the shares of one GPU: of NVIDIA's device plugin, of GKE's."""
@@ -104,7 +109,7 @@ class Attributor:
     ) -> None:
         clock = clock or SystemClock()
         self._resolve = _Resolver(owner_of_mig)
-        self._pods = _Told("kubernetes", lambda: (self._resolve.table(pods()), None), clock) if pods else None
+        self._pods = _Told("kubernetes", lambda: self._resolve.table(pods()), clock) if pods else None
         self._jobs = _Told("hpc", lambda: _job_table(jobs()), clock) if jobs else None
         self._interval = min(interval, SLOWEST)
         self._stop = threading.Event()
@@ -154,15 +159,23 @@ class _Resolver:
     def __init__(self, owner_of_mig: Callable[[str], Owner | None]) -> None:
         self._owner_of_mig = owner_of_mig
         self._owners: dict[str, Owner] = {}
+        self._unknown: set[str] = set()
+        """Of one poll: a MIG device may be made between two."""
 
-    def table(self, holders: Iterable[Holder]) -> Table:
+    def table(self, holders: Iterable[Holder]) -> tuple[Table, str | None]:
+        """And what is wrong with it; None: nothing."""
+        self._unknown.clear()
         table: dict[Key, list[Labels]] = defaultdict(list)
         for holder in holders:
             key = self._key(holder.device_id) if holder.resource.startswith(_NVIDIA) else None
             labels = {"container": holder.container, "namespace": holder.namespace, "pod": holder.pod}
-            if key is not None and labels not in table[key]:  # two shares of one GPU in one container
+            if key is None or len(table[key]) > MOST:
+                continue
+            if labels not in table[key]:  # two shares of one GPU in one container
                 table[key].append(labels)
-        return dict(table)
+        crowded = [str(key[0]) for key, labels in table.items() if len(labels) > MOST]
+        problem = f"more than {MOST} containers on one GPU: {', '.join(crowded[:8])}" if crowded else None
+        return {key: labels for key, labels in table.items() if len(labels) <= MOST}, problem
 
     def _key(self, device_id: str) -> Key | None:
         """None: no device of ours, or a MIG device that the driver does not know."""
@@ -175,9 +188,13 @@ class _Resolver:
         return (int(found[1]), int(found[2]) if found[2] else None) if found else None
 
     def _owner(self, uuid: str) -> Owner | None:
-        owner = self._owners.get(uuid) or self._owner_of_mig(uuid)
-        if owner is not None:
-            self._owners[uuid] = owner
+        owner = self._owners.get(uuid)
+        if owner is None and uuid not in self._unknown and len(self._unknown) < UNKNOWN:
+            owner = self._owner_of_mig(uuid)
+            if owner is None:
+                self._unknown.add(uuid)
+            elif len(self._owners) < UNKNOWN * UNKNOWN:
+                self._owners[uuid] = owner
         return owner
 
 

@@ -6,15 +6,24 @@ dcgm-exporter's DCGM_HPC_JOB_MAPPING_DIR, so that existing prologs go on working
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-_NAME: Final = re.compile(r"(\d{1,5})(?:\.(\d{1,5}))?")
+from services.ops.regular_file import read_regular
+
+_NAME: Final = re.compile(r"([0-9]{1,5})(?:\.([0-9]{1,5}))?")
+MAX_FILES: Final = 1024
+"""In the directory with a GPU's name. A host has 16 GPUs of seven instances."""
+MAX_JOBS: Final = 128
+"""Of a GPU or instance, each a whole set of its series. Time slicing shares a GPU among tens, MPS among 60."""
 MAX_BYTES: Final = 65_536
-"""Of a file: some thousand job ids. A larger one is not a job mapping."""
+"""Of a file: far more than such a list has. A larger one is not a job mapping."""
+MAX_LENGTH: Final = 256
+"""Characters of a job id; Slurm's have some 20."""
 
 Slot = tuple[int, int | None]
 """GPU index, and GPU instance id or None."""
@@ -38,27 +47,41 @@ def read(directory: Path) -> Jobs:
     """Files with other names are not ours, and one that goes while we read (its job ended) holds nothing. Raises
     HpcJobsError."""
     try:
-        paths = sorted(directory.iterdir())
+        names = sorted(name for name in os.listdir(directory) if _NAME.fullmatch(name))
     except OSError as error:
         raise HpcJobsError(f"HPC_JOB_MAPPING_DIR={directory}: {error.strerror}") from None
-    by_slot, unreadable = {}, []
-    for path in paths:
-        name = _NAME.fullmatch(path.name)
+    if len(names) > MAX_FILES:
+        raise HpcJobsError(f"HPC_JOB_MAPPING_DIR={directory}: {len(names)} files, at most {MAX_FILES} are read")
+    by_slot: dict[Slot, tuple[str, ...]] = {}
+    unreadable: list[str] = []
+    for name in names:
         try:
-            ids = _job_ids(path) if name is not None else ()
-        except OSError as error:
-            unreadable.append(f"{path}: {error.strerror}")
+            ids = _job_ids(directory / name)
+        except (OSError, _NoMappingError) as error:
+            unreadable.append(f"{directory / name}: {error.strerror if isinstance(error, OSError) else error}")
             continue
-        if name is not None and ids:
-            by_slot[int(name[1]), int(name[2]) if name[2] else None] = ids
+        if ids:
+            by_slot[_slot(name)] = ids
     return Jobs(by_slot, tuple(unreadable))
 
 
+class _NoMappingError(Exception):
+    """A file that is no list of job ids; the message says why."""
+
+
+def _slot(name: str) -> Slot:
+    gpu, _, instance = name.partition(".")
+    return int(gpu), int(instance) if instance else None
+
+
 def _job_ids(path: Path) -> tuple[str, ...]:
+    """Without waiting: a FIFO is no job mapping."""
     try:
-        with path.open("rb") as file:
-            text = file.read(MAX_BYTES).decode("utf-8", errors="replace")
+        content = read_regular(path, MAX_BYTES)
     except FileNotFoundError:
         return ()
-    lines = (line.strip() for line in text.splitlines())
-    return tuple(dict.fromkeys(line for line in lines if line))
+    lines = (line.strip() for line in content.decode("utf-8", errors="replace").splitlines())
+    ids = tuple(dict.fromkeys(line for line in lines if line))
+    if len(ids) > MAX_JOBS or any(len(job) > MAX_LENGTH for job in ids):
+        raise _NoMappingError(f"no list of at most {MAX_JOBS} job ids of at most {MAX_LENGTH} characters")
+    return ids

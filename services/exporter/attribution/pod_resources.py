@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,10 @@ TIMEOUT: Final = 2.0
 """Seconds. A healthy kubelet answers in milliseconds; attribution is not worth a longer wait."""
 MAX_ANSWER: Final = 16 * 1024 * 1024
 """Bytes; the kubelet's own limit of an answer."""
+MAX_HOLDERS: Final = 20_000
+"""Devices in containers. A node has 110 pods by default, and of other devices (RDMA, FUSE) each may have many."""
+MAX_NAME: Final = 256
+"""Characters of each name; Kubernetes allows 253."""
 
 _OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_ANSWER),
@@ -99,7 +104,12 @@ class PodResources:
         except grpc.RpcError as error:
             self.close()  # a restarted kubelet listens on a new socket: connect anew, without gRPC's back-off
             raise PodResourcesError(f"{self._socket}: {_explain(error, self._timeout)}") from None
-        return tuple(_holders(answer))
+        holders = tuple(islice(_holders(answer), MAX_HOLDERS + 1))
+        if len(holders) > MAX_HOLDERS:
+            raise PodResourcesError(f"{self._socket}: more than {MAX_HOLDERS} devices: no kubelet has them")
+        if any(map(_too_long, holders)):
+            raise PodResourcesError(f"{self._socket}: a name of more than {MAX_NAME} characters: no kubelet has one")
+        return holders
 
     def close(self) -> None:
         if self._channel is not None:
@@ -121,6 +131,11 @@ def _holders(answer: Any) -> Iterator[Holder]:
         for container in pod.containers:
             for devices in container.devices:
                 yield from _of(pod, container, devices.resource_name, devices.device_ids)
+
+
+def _too_long(holder: Holder) -> bool:
+    names = (holder.pod, holder.namespace, holder.container, holder.resource, holder.device_id)
+    return max(map(len, names)) > MAX_NAME
 
 
 def _of(pod: Any, container: Any, resource: str, ids: Iterable[str]) -> Iterator[Holder]:

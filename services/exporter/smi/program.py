@@ -7,11 +7,13 @@ would pile up behind the same lock.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
 from dataclasses import dataclass
 from typing import IO, Final
@@ -26,6 +28,12 @@ _REAP_SECONDS: Final = 0.5
 _STUCK: Final[dict[str, subprocess.Popen[bytes]]] = {}
 """Program -> a process of it that SIGKILL did not end. Of the whole process, not of one source: a source is opened anew
 after an error, and the snapshots call the same program."""
+_RUNNING: Final[set[subprocess.Popen[bytes]]] = set()
+"""Processes that were started and have not been waited for, by whichever thread."""
+_STARTING: Final = threading.Lock()
+"""Held until a process that is being started is in `_RUNNING`."""
+_ENDING: Final = threading.Event()
+"""This process ends: what is started from now on would stay behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +57,27 @@ class SmiProgram:
     def __init__(self, program: str = "nvidia-smi", timeout: float = 30.0) -> None:
         self.program = program
         self._timeout = timeout
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """From any thread: a `run` that is under way ends at once. Waits for nothing."""
+        self._stopped.set()
+        process = self._process
+        if process is not None:
+            _kill_group(process)
 
     def run(self, *arguments: str, timeout: float | None = None) -> Answer:
         """Blocks for `timeout` seconds at most (default: the one of the constructor), and 0.5 s more for the kill."""
         self._refuse_while_stuck()
         limit = self._timeout if timeout is None else timeout
-        process = self._start(arguments)
+        self._stopped.clear()
+        with _STARTING:
+            process = self._process = self._start(arguments)
+            _RUNNING.add(process)
         try:
+            if self._stopped.is_set() or _ENDING.is_set():  # while it was being started
+                raise SourceError(Trouble.FAILED, f"{self.program} is not waited for: it was told to end")
             stdout, stderr = _drain(process, time.monotonic() + limit)
             code = process.wait(_REAP_SECONDS)  # both pipes are closed: it is ending
         except subprocess.TimeoutExpired:
@@ -64,6 +86,9 @@ class SmiProgram:
         except BaseException:
             self._kill(process)
             raise
+        finally:
+            self._process = None
+            _RUNNING.discard(process)
         _close(process)
         return Answer(code, stdout, stderr)
 
@@ -98,8 +123,7 @@ class SmiProgram:
         _STUCK.pop(self.program, None)
 
     def _kill(self, process: subprocess.Popen[bytes]) -> None:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill_group(process)
         _close(process)
         try:
             process.wait(_REAP_SECONDS)
@@ -117,6 +141,24 @@ class SmiProgram:
             f"{self.program} gave no answer within {limit:g} s and was killed: the driver hangs, or starts anew at "
             "each call (`sudo nvidia-smi -pm 1` keeps it loaded; NVIDIA_SMI_TIMEOUT is the limit)"
         )
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    if process.returncode is not None:  # waited for: its number may be another's by now
+        return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@atexit.register
+def _leave_none_behind() -> None:
+    """Threads that wait for a driver that hangs are left at the end of this process; what they started shall not be."""
+    _ENDING.set()
+    started = _STARTING.acquire(timeout=_REAP_SECONDS)
+    for process in list(_RUNNING):
+        _kill_group(process)
+    if started:
+        _STARTING.release()
 
 
 def _drain(process: subprocess.Popen[bytes], deadline: float) -> tuple[bytes, bytes]:

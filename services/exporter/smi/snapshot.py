@@ -19,8 +19,8 @@ from xml.etree.ElementTree import Element, tostring
 from services.exporter.reading import SourceError
 from services.exporter.smi.errors import garbage, trouble
 from services.exporter.smi.program import SmiProgram
-from services.exporter.smi.values import is_lost, told
-from services.exporter.smi.xml import NotALogError, cut, document
+from services.exporter.smi.values import told
+from services.exporter.smi.xml import NotALogError, cut, document, says_lost
 from services.ops.clock import Clock, SystemClock
 
 log = logging.getLogger("exporter.snapshot")
@@ -161,7 +161,7 @@ class SnapshotKeeper:
         prologue = xml[: xml.find(b"<nvidia_smi_log")].decode("utf-8", "replace")
         for gpu in root.findall("gpu"):
             uuid = told(gpu.findtext("uuid"))
-            if uuid is not None and not any(is_lost(text) for text in gpu.itertext()):
+            if uuid is not None and not says_lost(gpu):
                 alone = copy(root)
                 alone[:] = [child for child in root if child.tag != "gpu" or child is gpu]
                 text = prologue + tostring(alone, encoding="unicode")

@@ -68,7 +68,8 @@ class SmiSource:
         return self._sweep(log, handles)
 
     def close(self) -> None:
-        """Nothing is kept open between two readings."""
+        """Nothing is kept open between two readings; one that is under way in another thread fails at once."""
+        self._program.stop()
 
     def _parse(self, xml: bytes, deadline: float) -> Log:
         log = parse(xml, processes=self._processes, profiles=self._mig[1])

@@ -66,7 +66,8 @@ def reason(text: str | None) -> Missing:
 
 
 def is_lost(text: str | None) -> bool:
-    return plain(text).startswith(LOST)
+    """Some versions add a sentence: `GPU is lost.  Reboot the system to recover this GPU`."""
+    return plain(text).partition(".")[0] == LOST
 
 
 def told(text: str | None) -> str | None:

@@ -7,7 +7,7 @@ NotALogError with the place where it stops to be one.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 from xml.etree.ElementTree import Element, ParseError
@@ -29,6 +29,8 @@ _LABELS: Final = {
     "DCGM_FI_DEV_SERIAL": "serial",
     "DCGM_FI_DEV_BRAND": "product_brand",
 }
+_OF_OTHERS: Final = frozenset({"processes", "accounted_processes"})
+"""Sections with names that any user chooses: a program called `GPU is lost` is not the driver's word."""
 Profiles = Mapping[tuple[str, int], str]
 """UUID of the GPU and number of the MIG device on it -> profile (`1g.5gb`), which the XML does not tell."""
 
@@ -81,6 +83,11 @@ def document(xml: bytes) -> Element:
     return root
 
 
+def says_lost(gpu: Element) -> bool:
+    """Whether a value of a GPU's element tells that it is lost."""
+    return any(is_lost(text) for text in _told_by_driver(gpu))
+
+
 def cut(output: bytes) -> bytes | None:
     """The document within what the program printed: warnings stand before and after it. None: there is none."""
     start = next((at for mark in (b"<?xml", b"<nvidia_smi_log") if (at := output.find(mark)) >= 0), -1)
@@ -101,7 +108,7 @@ def _attached(root: Element) -> int | None:
 
 def _gpu(gpu: Element, index: int, driver: str | None) -> Reading | Lost:
     device, labels = _identity(gpu), _labels(gpu, driver)
-    if any(is_lost(text) for text in gpu.itertext()):
+    if says_lost(gpu):
         return _lost(gpu, index, "GPU is lost")
     found = dict(cells(gpu))
     values: dict[str, Number] = {name: cell for name, cell in found.items() if not isinstance(cell, Missing)}
@@ -132,9 +139,18 @@ def _lost(gpu: Element, index: int, why: str) -> Lost:
 
 def _complaint(gpu: Element) -> str:
     """What most cells of a GPU without a single value say, for example `Unknown Error` or `GPU requires reset`."""
-    texts = [text.strip().strip("[]") for text in gpu.itertext() if text.strip()]
+    texts = [text.strip().strip("[]") for text in _told_by_driver(gpu) if text.strip()]
     known = ("unknown error", "gpu requires reset", "err!", "timeout", "uninitialized")
     return next((text for text in texts if plain(text).startswith(known)), "nvidia-smi tells no value of it")
+
+
+def _told_by_driver(element: Element) -> Iterator[str]:
+    """Every text of an element but those of processes."""
+    left = [element]
+    while left:  # no recursion: garbage may be nested as deep as it likes
+        part = left.pop()
+        yield part.text or ""
+        left += [child for child in reversed(part) if child.tag not in _OF_OTHERS]
 
 
 def _processes(gpu: Element) -> list[tuple[int | None, Process]] | None:

@@ -30,11 +30,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from services.exporter.web.basic_auth import BasicAuth
 from services.ops.clock import Clock, SystemClock
+from services.ops.regular_file import check_regular, read_regular
 
 log = logging.getLogger("exporter")
 
 LOOK: Final = 1.0
 """Seconds between two looks at the files: two or three calls of stat."""
+
+
+MAX_BYTES: Final = 64 * 1024
+"""Of the file: hundreds of users. It is parsed by the thread that answers requests, so that it must not take long."""
 
 
 class WebConfigError(Exception):
@@ -189,9 +194,11 @@ def load(path: Path, clock: Clock | None = None) -> WebConfig:
 def _read(path: Path) -> _State:
     before = _file_stamp(path)  # stamps first: what changes while we read is read again
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_regular(path, MAX_BYTES).decode("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise WebConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+    except RecursionError:
+        raise WebConfigError(f"{path}: no web configuration: it is nested too deep") from None
     except yaml.YAMLError as error:
         raise WebConfigError(f"{path}: no YAML: {str(error).splitlines()[0]}") from None
     if content is not None and not isinstance(content, dict):
@@ -213,6 +220,8 @@ def _context(tls: TlsServerConfig, directory: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version, context.maximum_version = _VERSIONS[tls.min_version], _VERSIONS[tls.max_version]
     context.set_alpn_protocols(["http/1.1"])
+    for name in filter(None, (tls.cert_file, tls.key_file, tls.client_ca_file)):
+        _check_file(directory / name)
     files = f"cert_file {directory / tls.cert_file}, key_file {directory / tls.key_file}"
     try:
         # An encrypted key would ask at the terminal; with the empty pass phrase it fails.
@@ -226,6 +235,14 @@ def _context(tls: TlsServerConfig, directory: Path) -> ssl.SSLContext:
         raise WebConfigError(f"tls_server_config: {files}: {error.strerror}") from None
     context.verify_mode = _AUTH_TYPES[tls.client_auth_type]
     return context
+
+
+def _check_file(path: Path) -> None:
+    """OpenSSL would wait for somebody to write into a FIFO."""
+    try:
+        check_regular(path.stat(), path)
+    except OSError as error:
+        raise WebConfigError(f"tls_server_config: {path}: {error.strerror}") from None
 
 
 def _changed(old: _State, new: _State) -> _State:

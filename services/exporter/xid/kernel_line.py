@@ -15,20 +15,29 @@ from typing import Any, Final
 
 from services.exporter.xid.ledger import Origin, Xid, canonical_pci
 
+_CALLER: Final = r"(?:\[ *[TC]\d{1,10}\] )?"
+"""What a kernel with CONFIG_PRINTK_CALLER puts first, in dmesg's text: the thread or the processor."""
+_PCI: Final = r"(?:PCI:)?(?P<pci>[0-9a-fA-F:]{5,16}(?:\.\d)?)"
+# Every line is matched from its beginning: a USB device may call itself `NVRM: Xid ...`, and the kernel logs that name
+# in a line of its own. A code of 0 is "no error" and in no line of the driver.
 _XID: Final = re.compile(
-    r"NVRM: Xid \((?:PCI:)?(?P<pci>[0-9a-fA-F:.]+)(?: GPU-I:(?P<instance>\d+))?(?: GPU-CI:\d+)?\): (?P<code>\d{1,6})"
-    r"(?:, pid='?(?P<pid>\d+|<unknown>)'?)?(?:, name=(?P<name>.*?)(?=, |$))?(?:, (?P<message>.*))?$"
+    rf"{_CALLER}NVRM: Xid \({_PCI}(?: GPU-I:(?P<instance>\d{{1,5}}))?(?: GPU-CI:\d{{1,5}})?\): (?P<code>[1-9]\d{{0,5}})"
+    r"(?:, pid='?(?P<pid>\d{1,10}|<unknown>)'?)?(?:, name=(?P<name>.*?)(?=, |$))?(?:, (?P<message>.*))?$",
+    re.ASCII,
 )
-_NAMED: Final = re.compile(r"NVRM: GPU at (?:PCI:)?(?P<pci>[0-9a-fA-F:.]+): (?P<uuid>GPU-[0-9a-fA-F-]+)")
+_NAMED: Final = re.compile(rf"{_CALLER}NVRM: GPU at {_PCI}: (?P<uuid>GPU-[0-9a-fA-F-]{{36}})$", re.ASCII)
 _FALLEN: Final = re.compile(
-    r"NVRM: (?:The NVIDIA )?GPU (?:at )?(?:PCI:)?(?P<pci>[0-9a-fA-F:]+(?:\.\d)?):? .*fallen off the bus"
+    rf"{_CALLER}NVRM: (?:The NVIDIA )?GPU (?:at )?{_PCI}:? .{{0,200}}fallen off the bus", re.ASCII
 )
-_KMSG: Final = re.compile(r"(?P<prefix>\d+),\d+,(?P<stamp>\d+),[^;]*;(?P<text>[^\n]*)")
+_KMSG: Final = re.compile(r"(?P<prefix>\d{1,10}),\d{1,20},(?P<stamp>\d{1,20}),[^;]*;(?P<text>[^\n]*)", re.ASCII)
 _DMESG: Final = re.compile(
     r"(?:<\d+>|\w+ *: *\w+ *: *)?"  # raw priority, or facility and level of -x
     r"(?:\[ *(?P<stamp>\d+\.\d+)\]|\[(?P<ctime>\w{3} \w{3} [ \d]\d [\d:]{8} \d{4})\]"
-    r"|(?P<iso>\d{4}-\d\d-\d\dT\S+)) ?(?P<text>.*)"
+    r"|(?P<iso>\d{4}-\d\d-\d\dT\S+)) ?(?P<text>.*)",
+    re.ASCII,
 )
+_MICROSECONDS: Final = re.compile(r"\d{1,17}", re.ASCII)
+"""Since the epoch; 17 digits reach the year 5138."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +87,12 @@ class KernelRecord:
 
 def parse_message(text: str) -> XidLine | NamedLine | FallenLine | None:
     """What a message of the kernel says of a GPU; None: nothing."""
-    if "NVRM" not in text:
-        return None
     try:
-        if found := _XID.search(text):
+        if found := _XID.match(text):
             return _xid_line(found)
-        if found := _NAMED.search(text):
+        if found := _NAMED.match(text):
             return NamedLine(canonical_pci(found["pci"]), found["uuid"])
-        if found := _FALLEN.search(text):
+        if found := _FALLEN.match(text):
             return FallenLine(canonical_pci(found["pci"]))
     except ValueError:  # something like a PCI address that is none: not a line of the driver
         return None
@@ -119,10 +126,11 @@ def parse_journal(line: str | bytes) -> KernelRecord | None:
         entry: Any = json.loads(line)
         message = entry["MESSAGE"]
         text = bytes(message).decode(errors="replace") if isinstance(message, list) else str(message)
-        facility = str(entry.get("SYSLOG_FACILITY", "0"))
-        return KernelRecord(text, time=int(entry["__REALTIME_TIMESTAMP"]) / 1e6, from_kernel=facility == "0")
-    except (ValueError, TypeError, KeyError):
+        from_kernel = str(entry.get("SYSLOG_FACILITY", "0")) == "0" and entry.get("_TRANSPORT", "kernel") == "kernel"
+        stamp = _MICROSECONDS.fullmatch(entry["__REALTIME_TIMESTAMP"])
+    except (ValueError, TypeError, KeyError, RecursionError):  # the last: a document nested thousands deep
         return None
+    return None if stamp is None else KernelRecord(text, time=int(stamp[0]) / 1e6, from_kernel=from_kernel)
 
 
 def _xid_line(found: re.Match[str]) -> XidLine:
@@ -131,10 +139,15 @@ def _xid_line(found: re.Match[str]) -> XidLine:
         pci_bus_id=canonical_pci(found["pci"]),
         code=int(found["code"]),
         pid=int(pid) if pid and pid.isdecimal() else None,
-        process=name if name and name != "<unknown>" else None,
-        message=found["message"] or None,
+        process=_printable(name) if name and name != "<unknown>" else None,
+        message=_printable(found["message"]) if found["message"] else None,
         instance_id=int(instance) if instance else None,
     )
+
+
+def _printable(text: str) -> str:
+    """A program may call itself what it likes, and the name goes to terminals."""
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _written_time(ctime: str | None, iso: str | None, zone: dt.tzinfo | None) -> float | None:

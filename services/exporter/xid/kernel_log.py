@@ -27,6 +27,9 @@ from services.ops.clock import Clock, SystemClock
 
 log = logging.getLogger("exporter")
 
+KINDS_TOLD: Final = 20
+"""Kinds of faults that are logged: enough to find them, and no flood."""
+_ENDED: Final = "journalctl ended"
 Mode = Literal["auto", "kmsg", "journal", "off"]
 KMSG: Final = Path("/dev/kmsg")
 JOURNALCTL: Final = ("journalctl", "-k", "-f", "-o", "json", "-n", "0")
@@ -36,6 +39,8 @@ WAKE: Final = 0.5
 """Seconds until the thread looks whether it should stop."""
 PAUSE: Final = 0.05
 """Seconds between reads that brought nothing."""
+LINE_BYTES: Final = 1024 * 1024
+"""Of a line of journalctl. The longest entries of the kernel have some kilobytes; what is longer is none of them."""
 RESTART: Final = 10.0
 """Seconds until a journalctl that ended is started again: it ends when journald's files are rotated away under it."""
 
@@ -51,6 +56,7 @@ class KernelLogWatch:
         self._ledger = ledger
         self._clock = clock
         self._uuids: dict[str, str] = {}
+        self._told: set[str] = set()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -83,8 +89,26 @@ class KernelLogWatch:
         self._start(partial(self._read_journal, command))
 
     def _start(self, target: Callable[[], None]) -> None:
-        self._thread = threading.Thread(target=target, name="kernel-log", daemon=True)
+        self._thread = threading.Thread(target=self._tell_how_it_ends, args=(target,), name="kernel-log", daemon=True)
         self._thread.start()
+
+    def _tell_how_it_ends(self, target: Callable[[], None]) -> None:
+        """A thread that ends before it is told to leaves nobody who listens: "none" would no longer be a 0."""
+        try:
+            target()
+        except Exception as error:  # noqa: BLE001  # whatever it is, XIDs become unknown and readings go on
+            why = error.strerror if isinstance(error, OSError) else repr(error)
+            self.origin, self.reason = None, f"reading the kernel log failed: {why}"
+            log.warning("%s", self.reason)
+
+    def _heed(self, parse_record: Callable[[], KernelRecord | None], origin: Origin) -> None:
+        """One record; one that this program stumbles over is told, once of its kind, and costs no other."""
+        try:
+            self.take(parse_record(), origin)
+        except Exception as error:  # noqa: BLE001  # as said
+            if repr(error) not in self._told and len(self._told) < KINDS_TOLD:
+                self._told.add(repr(error))
+                log.warning("a line of the kernel log is passed over: %r", error)
 
     def _read_kmsg(self, descriptor: int) -> None:
         try:
@@ -94,23 +118,22 @@ class KernelLogWatch:
                 record = _next_record(descriptor)
                 if not record:  # overwritten under us, or the end of something that is no /dev/kmsg: no busy loop
                     self._stop.wait(PAUSE)
-                self.take(parse_kmsg(record), Origin.KMSG)
-        except OSError as error:
-            self.origin, self.reason = None, f"reading the kernel log failed: {error.strerror}"
-            log.warning("%s", self.reason)
+                self._heed(partial(parse_kmsg, record), Origin.KMSG)
         finally:
             os.close(descriptor)
 
     def _read_journal(self, command: Sequence[str]) -> None:
+        """`reason` is set while none runs: what happens meanwhile nobody hears."""
         while not self._stop.is_set():
+            if self.reason == _ENDED:
+                self.reason = None
             try:
                 self._follow_process(command)
+                self.reason = self.reason or _ENDED
             except OSError as error:
                 self.reason = f"{command[0]}: {error.strerror}"
             if not self._stop.is_set():
-                log.warning(
-                    "%s ended (%s); starting it again in %g s", command[0], self.reason or "no message", RESTART
-                )
+                log.warning("%s ended (%s); starting it again in %g s", command[0], self.reason, RESTART)
             self._stop.wait(RESTART)
 
     def _follow_process(self, command: Sequence[str]) -> None:
@@ -135,12 +158,14 @@ class KernelLogWatch:
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 self._journal_line(line)
+            if len(rest) > LINE_BYTES:
+                rest = rest[:1]  # what is left of it will not be taken for words of journalctl
 
     def _journal_line(self, line: bytes) -> None:
         """An entry, or what journalctl says in words: an unprivileged user is told that it gets nothing."""
         if line.startswith(b"{"):
             self.reason = None
-            self.take(parse_journal(line), Origin.JOURNAL)
+            self._heed(partial(parse_journal, line), Origin.JOURNAL)
         else:
             self.reason = line.decode(errors="replace").strip() or self.reason
 

@@ -1,7 +1,8 @@
 """Stands in for gpu_burn: its arguments, its processes, its output (carriage returns and all), no GPU.
 
 A script with a shebang is written around it (`program`). What it does is set by FAKE_GPU_BURN: ok, faulty, crash,
-early, stubborn (ignores SIGTERM, its processes too).
+early, stubborn (ignores SIGTERM, its processes too), mute (no verdict), oom (no GPU has room), endless (tens of
+megabytes without the end of a line, then its verdict).
 """
 
 from __future__ import annotations
@@ -36,6 +37,14 @@ def main(mode: str, directory: str) -> None:
         sys.exit(CRASH_STATUS)
     if mode == "early":
         return
+    if mode in ("mute", "oom"):
+        print('Couldn\'t init a GPU test: Error in "alloc": out of memory' if mode == "oom" else "Burning", flush=True)
+        time.sleep(seconds)
+        return
+    if mode == "endless":
+        for _ in range(800):
+            print("\0" * 65536, end="", flush=True)
+        print(flush=True)
     if mode == "stubborn":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     child = os.fork()

@@ -19,6 +19,7 @@ import pytest
 from services.contract.event import Status
 from services.host import status
 from tests.integration.burn.fake_gpu_burn import CRASH_STATUS, program
+from tests.support.fake_smi import FakeSmi
 from tests.support.processes import free_port, wait_until
 
 BEFORE = Status(tag="prod", memo="inference")
@@ -45,6 +46,7 @@ class Box:
             "PGHOST": "127.0.0.1",
             "PGPORT": str(free_port()),  # nobody there
             "COLLECTION_INTERVAL": "1",
+            "EXPORTER_PORT": str(free_port()),  # nor there
         }
         return {**os.environ, **own, **more}  # noqa: TID251 - a process under test gets the tests' own
 
@@ -215,6 +217,43 @@ def test_a_load_that_ends_early_with_success(box: Box) -> None:
     assert "gpu_burn ended after 0 of 20 s" in out
 
 
+@pytest.mark.parametrize(("mode", "reason"), [
+    ("mute", "no verdict on GPU 0"),
+    ("oom", "no verdict on GPU 0; Couldn't init a GPU test: Error in \"alloc\": out of memory"),
+])  # fmt: skip
+def test_an_exit_status_of_0_without_a_verdict_proves_nothing(box: Box, mode: str, reason: str) -> None:
+    code, out, _ = box.run("--pre-idle-sec", "0", "--sec", "1", "--cooldown-sec", "1", "--json", mode=mode)
+    document = json.loads(out)
+    assert code == 1
+    assert document["result"] == "unverified"
+    assert document["reason"] == f"gpu_burn ended without an error and with {reason}"
+    assert document["phases"][-1]["name"] == "cool-down"
+
+
+def test_output_without_the_end_of_a_line(box: Box) -> None:
+    """Fifty megabytes of it: neither kept, nor read again and again, nor written to the log."""
+    begin = time.monotonic()
+    code, out, err = box.run(*QUICK, "--sec", "2", "--json", mode="endless")
+    assert code == 0, err
+    assert json.loads(out)["gpu_burn"]["verdicts"] == {"0": "OK"}
+    assert len(box.log()) < 30_000
+    assert time.monotonic() - begin < 30
+
+
+def test_a_gpu_that_tells_no_temperature(box: Box) -> None:
+    smi = FakeSmi(box.directory / "smi")
+    smi.set("temperature/gpu_temp", "N/A")
+    source = {"EXPORTER_SOURCE": "nvidia-smi", "NVIDIA_SMI": str(smi.program)}
+    code, _, err = box.run(*QUICK, "--sec", "1", "--max-temp", "80", **source)
+    assert code == 2
+    assert "--max-temp cannot be kept: GPU 0" in err
+    assert "shows no temperature" in err
+    code, out, _ = box.run(*QUICK, "--sec", "1", **source)
+    assert code == 0
+    assert "no live temperature, so no limit is kept: GPU 0" in out
+    assert box.tag() == BEFORE
+
+
 def test_faulty_gpus_do_not_stop_the_cool_down(box: Box) -> None:
     code, out, _ = box.run("--pre-idle-sec", "0", "--sec", "2", "--cooldown-sec", "1", "--json", mode="faulty")
     document = json.loads(out)
@@ -252,6 +291,7 @@ def test_no_gpu_burn(box: Box) -> None:
     code, _, err = box.run(*QUICK, "--sec", "1", GPU_BURN="~/no/such/gpu_burn")
     assert code == 2
     assert "/no/such/gpu_burn: there is no such program; build it" in err
+    assert "COMPUTE=61` for a P40" in err
     assert "~/no" not in err
     assert box.tag() == BEFORE
 
@@ -317,3 +357,22 @@ def test_dry_run(box: Box) -> None:
     assert "limit: 80 C" in out
     assert box.tag() == BEFORE
     assert not (box.directory / "logs").exists()
+
+
+def test_dry_run_of_what_would_fail(box: Box) -> None:
+    code, out, _ = box.run("--dry-run", GPU_BURN="/no/such/gpu_burn")
+    assert code == 1
+    assert out.startswith("WARNING: this run would fail: GPU_BURN=/no/such/gpu_burn")
+    code, out, _ = box.run("--dry-run", "--json", GPU_BURN="/no/such/gpu_burn")
+    assert code == 1
+    assert json.loads(out)["load_problem"].startswith("GPU_BURN=/no/such/gpu_burn: there is no such program")
+    assert box.tag() == BEFORE
+
+
+def test_where_log_and_summary_are_is_told_last(box: Box) -> None:
+    code, out, err = box.run(*QUICK, "--sec", "1", "--load", "none")
+    assert code == 0, err
+    *_, log, summary = out.splitlines()
+    assert Path(log.removeprefix("  log: ")).read_text() == box.log()
+    assert json.loads(Path(summary.removeprefix("  JSON: ")).read_text())["result"] == "completed"
+    assert "phase post" not in out

@@ -14,7 +14,7 @@ import pytest
 from services.burn import report as reporting
 from services.burn.drive import Outcome
 from services.exporter.reading import Source, SourceError, Trouble
-from services.host.live import DEFAULT_EXPORTER, LiveError, open_eye
+from services.host.live import LiveError, open_eye
 from services.host.telemetry import Gpu, Telemetry, Wanted, from_database
 from services.ops.clock import SystemClock
 from services.settings import Settings, load
@@ -124,7 +124,10 @@ DCGM_FI_DEV_GPU_TEMP{{gpu="0",UUID="GPU-1",device="nvidia0",modelName="Tesla P40
 DCGM_FI_DEV_POWER_USAGE{{gpu="0",UUID="GPU-1",device="nvidia0",modelName="Tesla P40",Hostname="{host}"}} 240.5
 DCGM_FI_DEV_SLOWDOWN_TEMP{{gpu="0",UUID="GPU-1",device="nvidia0",modelName="Tesla P40",Hostname="{host}"}} 95
 gpumon_exporter_reading_timestamp_seconds 1763790000.5
+gpumon_exporter_info{{version="0.3.0",source="{source}"}} 1
 """
+SOON = 1763790001.0
+"""Half a second behind the reading of BODY."""
 
 
 class Exporter(ThreadingHTTPServer):
@@ -163,8 +166,8 @@ def no_driver(_settings: Settings) -> Source:
 
 
 def test_readings_of_an_exporter(exporter: Exporter) -> None:
-    exporter.body = BODY.format(host="another-name")
-    eye = open_eye(load(), exporter.url, no_driver, SystemClock())
+    exporter.body = BODY.format(host="another-name", source="nvml")
+    eye = open_eye(load(), exporter.url, no_driver, ClockAt(SOON))
     [look] = eye.look()
     eye.close()
     assert look.gpu == Gpu("GPU-1", 0, "Tesla P40", "another-name")
@@ -172,18 +175,37 @@ def test_readings_of_an_exporter(exporter: Exporter) -> None:
     assert look.slowdown == 95
 
 
-def test_another_hosts_exporter_on_the_usual_port_is_not_this_hosts(
-    exporter: Exporter, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_hosts_exporter_on_the_usual_port_is_not_this_hosts(exporter: Exporter) -> None:
     """A simulator, or a port forwarded from elsewhere."""
-    monkeypatch.setattr("services.host.live.DEFAULT_EXPORTER", exporter.url)
-    exporter.body = BODY.format(host="mock-host-0")
+    settings = load(node_name="box", exporter_port=exporter.server_port)
+    exporter.body = BODY.format(host="mock-host-0", source="nvml")
     with pytest.raises(LiveError, match="shows GPUs of mock-host-0, not of this host; no NVIDIA driver"):
-        open_eye(load(node_name="box"), None, no_driver, SystemClock())
-    exporter.body = BODY.format(host="box")
-    eye = open_eye(load(node_name="box"), None, no_driver, SystemClock())
+        open_eye(settings, None, no_driver, ClockAt(SOON))
+    exporter.body = BODY.format(host="box", source="nvml")
+    eye = open_eye(settings, None, no_driver, ClockAt(SOON))
     assert len(eye.look()) == 1
     eye.close()
+
+
+def test_simulated_gpus_under_this_hosts_name_are_not_watched_silently(exporter: Exporter) -> None:
+    """`gpumon exporter --source mock` gives its GPUs the name of the host it runs on."""
+    exporter.body = BODY.format(host="box", source="mock")
+    settings = load(node_name="box", exporter_port=exporter.server_port)
+    with pytest.raises(LiveError, match=r"simulated GPUs \(source mock\), not those of this host; no NVIDIA driver"):
+        open_eye(settings, None, no_driver, ClockAt(SOON))
+    mock = load(node_name="box", exporter_port=exporter.server_port, exporter_source="mock")
+    for eye in (
+        open_eye(mock, None, no_driver, ClockAt(SOON)),
+        open_eye(settings, exporter.url, no_driver, ClockAt(SOON)),
+    ):
+        assert len(eye.look()) == 1
+        eye.close()
+
+
+def test_a_reading_of_another_time_is_none(exporter: Exporter) -> None:
+    exporter.body = BODY.format(host="box", source="nvml")
+    with pytest.raises(LiveError, match=r"it says it read the GPUs at 1\.76379e\+09, more than an hour from now"):
+        open_eye(load(), exporter.url, no_driver, ClockAt(SOON + 7200))
 
 
 @pytest.mark.parametrize(("status", "body", "reason"), [
@@ -201,4 +223,3 @@ def test_no_exporter() -> None:
     url = f"http://127.0.0.1:{free_port()}/metrics"
     with pytest.raises(LiveError, match=f"^{url}: Connection refused$"):
         open_eye(load(), url, no_driver, SystemClock())
-    assert DEFAULT_EXPORTER.endswith(":9400/metrics")

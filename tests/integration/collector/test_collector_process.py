@@ -176,3 +176,22 @@ def test_unwritable_spool_by_permission(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     code, message = start(TARGETS="a:1", SPOOL_DIR=str(tmp_path / "spool"))
     assert (code, "Permission denied" in message) == (1, True)
+
+
+def test_a_status_file_of_any_kind_costs_no_scrape(tmp_path: Path, exporters: Exporters, mock_kafka: MockKafka) -> None:
+    """A FIFO would hold the event loop up for ever, a byte that is no UTF-8 would leave the old tag."""
+    status = tmp_path / "status.json"
+    status.write_bytes(b'{"tag":"bench\xff"}')
+    with CollectorProcess(
+        tmp_path, mock_kafka.bootstrap, TARGETS=exporters.target("/metrics"), STATUS_FILE=str(status)
+    ) as collector:
+        collector.until(lambda: collector.log.count("STATUS_FILE is not usable") == 1, "the line")
+        status.unlink()
+        os.mkfifo(status)
+        collector.until(lambda: "it is a FIFO" in collector.log, "the next line")
+        before = collector.metrics()["scrapes_total"]
+        collector.until(lambda: collector.metrics()["scrapes_total"] >= before + 5, "five more scrapes")
+        assert collector.metrics()["scrapes_refused_total"] == 0
+        assert collector.log.count("STATUS_FILE is not usable") == 2
+        assert "Traceback" not in collector.log
+        assert collector.stop() == 0

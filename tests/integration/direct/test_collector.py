@@ -164,7 +164,8 @@ def test_no_schema_no_start(host: Host) -> None:
 
 
 def test_sample_and_flush(native: NativePostgres, host: Host) -> None:
-    """A sample is a row; with the database down it waits, beside a collector in a spool of its own, until a flush."""
+    """A sample is a row; with the database down it waits, beside a collector in a spool of its own, which the collector
+    sends with its own."""
     arguments = ("sample", "--targets", host.exporter.target, "--json", "--timeout", "5")
     assert _told(host.role(*arguments))["delivery"]["sent"] == GPUS
     assert len(host.in_table()) == GPUS
@@ -179,11 +180,16 @@ def test_sample_and_flush(native: NativePostgres, host: Host) -> None:
         status = json.loads(_finished(host.role("spool", "status", "--json")))
         assert {s["_spool_reason"] for s in status["segments"]} == {"database_unreachable"}
         assert any(s["file"].startswith("sample-1/") for s in status["segments"])
+        told = json.loads(_finished(host.role("spool", "flush", "--timeout", "1", "--json"), status=1))
+        assert (told["flushed"], told["records"], told["reason"]) == (0, GPUS, "database_unreachable")
+        assert [held["directory"] for held in told["in_use"]] == [str(host.spool)]
+        assert "trying for 1 s (--timeout)" in host.roles[-1].log
     finally:
         native.start()
-    told = json.loads(_finished(host.role("spool", "flush", "--unless-running", "--json")))
-    assert (told["flushed"], told["records"], len(told["in_use"])) == (GPUS, 0, 1)
     wait_until(lambda: collector.metric("gpumon_collector_spool_records") == 0, within=60, what="the flush")
+    wait_until(lambda: not list(host.spool.glob("*/*.spool")), within=60, what="the flush of the sample beside it")
+    wait_until(lambda: "first samples of" in collector.log, within=60, what="the collector saying that it works")
+    assert json.loads(_finished(host.role("spool", "flush", "--json")))["records"] == 0, "and that is no failure"
     host.exporter.pause()
     collector.stop()
     table = host.in_table()
@@ -191,9 +197,9 @@ def test_sample_and_flush(native: NativePostgres, host: Host) -> None:
     assert set(table.values()) == {1}
 
 
-def _finished(role: Role) -> str:
-    """The last line of a role that ended well."""
-    role.finish(60)
+def _finished(role: Role, status: int = 0) -> str:
+    """The last line of a role that ended with `status`."""
+    assert role.wait(60) == status, role.tail(30)
     return next(line for line in reversed(role.log.splitlines()) if line.startswith("{"))
 
 

@@ -17,10 +17,11 @@ import pytest
 from services.contract.event import Status
 from services.host import status
 from services.llm_bench import run as role
+from services.llm_bench.files import Files
 from services.llm_bench.prompts import PROMPTS
-from services.llm_bench.results import COLUMNS, ENERGY_COLUMNS
+from services.llm_bench.results import COLUMNS, ENERGY_COLUMNS, Generation
 from services.settings import Settings, load
-from tests.support.ollama_server import OllamaServer, tag
+from tests.support.ollama_server import FINAL, OllamaServer, tag
 from tests.support.processes import free_port
 
 RUNS = len(PROMPTS)
@@ -75,7 +76,7 @@ def test_runs_smallest_first_and_writes_the_nine_columns(settings: Settings, tmp
     )
     rows = table(path)
     assert [(row["run"], row["prompt_id"]) for row in rows] == [(run, p) for run in ("1", "2") for p in PROMPTS]
-    assert list(rows[0].values()) == [CODER, "1", next(iter(PROMPTS)), "0.500", "200.00", "50.00", "2.500", "40", "90"]
+    assert list(rows[0].values()) == [CODER, "1", next(iter(PROMPTS)), "0.100", "200.00", "250.00", "0.700", "40", "90"]
     energies = table(path.with_name("energy_qwen2.5-coder_1.5b.csv"))
     assert len(energies) == 2 * RUNS
     assert tuple(energies[0]) == ENERGY_COLUMNS
@@ -125,6 +126,70 @@ def test_a_model_that_fails_is_recorded_and_the_others_go_on(
     assert [run["model"] for run in document["runs"]] == [BIG] * RUNS
     assert not (tmp_path / "bench_results" / "bench_qwen2.5-coder_1.5b.csv").exists()
     assert len(table(tmp_path / "bench_results" / "bench_deepseek-coder_6.7b.csv")) == RUNS
+
+
+def final(**fields: Any) -> bytes:
+    return b'{"response":"x","done":false}\n' + json.dumps({**FINAL, **fields}).encode() + b"\n"
+
+
+@pytest.mark.parametrize(("answer", "reason"), [
+    (b'{"done":true}\n', "its final object counts no generated tokens: eval_count is missing"),
+    (final(eval_count=0), "its final object counts no generated tokens: eval_count is 0"),
+    (final(eval_count=10**400), "its final object counts no generated tokens: eval_count is 1000"),
+    (final(eval_count=10**12), "its final object counts no generated tokens: eval_count 1000000000000 is more than"),
+    (b'{"done":"no"}\n', "not Ollama's final object: done is 'no'"),
+    (b"[" * 200_000 + b"]" * 200_000, "not a JSON object: '[[["),
+    (b'{"error":"\\u001b[2J boom\\ud800"}\n', "Ollama reports after 0 tokens: \\x1b[2J boom\\ud800"),
+    (b'{"error":{"code":1}}\n', "Ollama reports after 0 tokens: (dict, no text)"),
+], ids=["nothing", "zero", "huge", "many", "truthy", "deep", "unprintable", "object"])  # fmt: skip
+def test_an_answer_that_is_none_is_a_failure_and_the_next_model_is_measured(
+    settings: Settings, capsys: pytest.CaptureFixture[str], answer: bytes, reason: str
+) -> None:
+    with OllamaServer([tag(CODER, 1), tag(BIG, 2)]) as server:
+        server.lines[CODER] = answer
+        assert bench(settings, "--ollama-url", server.url, "--json") == 1
+    document = told(capsys)
+    assert document["failures"][0]["reason"].startswith(reason)
+    assert [run["model"] for run in document["runs"]] == [BIG] * RUNS
+
+
+def test_durations_that_cannot_be_are_empty_cells(settings: Settings, tmp_path: Path) -> None:
+    with OllamaServer([tag(CODER, 1)]) as server:
+        server.lines[CODER] = final(eval_duration=1, total_duration=10**18, load_duration=10**400)
+        assert bench(settings, "--ollama-url", server.url) == 0
+    row = table(tmp_path / "bench_results" / "bench_qwen2.5-coder_1.5b.csv")[0]
+    assert (row["load_s"], row["gen_tps"], row["total_s"], row["gen_tokens"]) == ("", "", "", "90")
+
+
+@pytest.mark.parametrize("name", ["evil\ncoder:1", "coder:" + "x" * 1100])
+def test_a_name_that_cannot_be_a_memo_is_a_failure_and_the_others_are_measured(
+    settings: Settings, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    with OllamaServer([tag(CODER, 1), tag(name, 2)]) as server:
+        assert bench(settings, "--ollama-url", server.url, "--json") == 1
+    document = told(capsys)
+    [failure] = document["failures"]
+    assert failure["model"] != name
+    assert [run["model"] for run in document["runs"]] == [CODER] * RUNS
+
+
+def test_an_error_nobody_expected_comes_after_the_summary(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Broken(Files):
+        def measured(self, generation: Generation) -> None:
+            super().measured(generation)
+            if generation.model == BIG:
+                raise RuntimeError("bug")
+
+    monkeypatch.setattr(role, "Files", Broken)
+    with OllamaServer([tag(CODER, 1), tag(BIG, 2)]) as server, pytest.raises(RuntimeError, match="bug"):
+        bench(settings, "--ollama-url", server.url)
+    assert "result: failed" in capsys.readouterr().out
+    [summary] = (tmp_path / "logs").glob("ollama-bench-*.json")
+    document = json.loads(summary.read_text())
+    assert len(document["runs"]) == RUNS + 1
+    assert document["failures"][0]["reason"] == "RuntimeError('bug')"
 
 
 def test_a_model_that_is_not_installed(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:

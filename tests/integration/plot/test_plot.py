@@ -210,8 +210,10 @@ def test_more_gpus_than_can_be_told_apart_are_refused(story: Story) -> None:
     ]
     insert(story.connection, [{"time": seen, "gpu_id": gpu, "gpu_temp": 1} for gpu in gpus])
     try:
-        with pytest.raises(NothingToShowError, match="17 GPUs have data in this range"):
+        with pytest.raises(NothingToShowError, match=r"^at least 17 GPUs have data in this range"):
             story.read(hosts=("many",))
+        with pytest.raises(NothingToShowError, match=r"^17 GPUs have data in this range"):
+            story.read(hosts=("many",), end=seen + HOUR)
         assert len(story.read(hosts=("many",), gpus=("3", "4")).gpus) == 2
     finally:
         story.connection.execute("DELETE FROM gpu_metrics WHERE gpu_id = ANY(%s)", (gpus,))
@@ -238,7 +240,17 @@ def test_no_data_says_what_was_asked_and_what_there_is(story: Story) -> None:
         story.read(start=story.start - DAY, end=story.start - HOUR)
     said = str(error.value)
     assert said.startswith("no data from ")
-    assert f"there is data between {story.start.astimezone():%Y-%m-%d %H}" in said
+    ends = story.connection.execute("SELECT min(time), max(time) FROM gpu_metrics").fetchone()
+    assert ends is not None
+    first, last = (time.astimezone(story.start.tzinfo).isoformat(timespec="seconds") for time in ends)
+    assert said.endswith(f"; there is data between {first} and {last}"), "to the sample, and not in the future"
+    tokyo = dt.timezone(9 * HOUR)
+    asked = (story.start - DAY).astimezone(tokyo)
+    with pytest.raises(NothingToShowError) as error:
+        story.read(start=asked, end=asked + HOUR)
+    said = str(error.value)
+    assert said.startswith(f"no data from {asked.isoformat()} to {(asked + HOUR).isoformat()}; ")
+    assert said.count("+09:00") == 4, "in the zone of the question"
     with pytest.raises(NothingToShowError, match=r"\(tag nobody\); there is data of any status between"):
         story.read(tags=("nobody",))
     with pytest.raises(NothingToShowError, match=rf"no GPU matches host nowhere; hosts with GPUs: .*{HOST} \(2\)"):
@@ -261,7 +273,7 @@ def test_the_command_writes_a_picture(
     out = tmp_path / "new" / "directory" / f"picture.{suffix}"
     flags = ["--hours", "6", "--metric", "temp", "--metric", "power", "--out", str(out)]
     assert main(["plot", *flags]) == 0
-    assert f"{out}: from gpu_metrics" in capsys.readouterr().out
+    assert f"\nwrote {out} (from gpu_metrics)\n" in capsys.readouterr().out
     body = out.read_bytes()
     assert body.startswith({"png": b"\x89PNG", "svg": b"<?xml"}[suffix])
     assert list(out.parent.iterdir()) == [out]

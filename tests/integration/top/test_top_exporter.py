@@ -23,11 +23,11 @@ from pathlib import Path
 import pytest
 
 from mock_dcgm.fleet import build, spread
-from services.__main__ import main
+from services.__main__ import CLOSED_PIPE, main
 from services.exporter import own_series
 from services.settings import load
 from services.top.exporter import ExporterView
-from services.top.frame import ViewError, Xid
+from services.top.frame import Frame, ViewError, Xid
 from tests.support.processes import free_port, wait_until
 
 IDENTITY = 'gpu="0",UUID="GPU-0",pci_bus_id="00000000:31:00.0",device="nvidia0",modelName="Tesla P40",Hostname="box"'
@@ -104,6 +104,86 @@ def test_only_lost_gpus_are_shown_too() -> None:
         view = ExporterView(address, load())
         assert [row.lost for row in view.read().rows] == ["GPU is lost"]
         view.close()
+
+
+# --- what our series should not say ---------------------------------------------------------------------------------
+
+FINE = f"DCGM_FI_DEV_GPU_TEMP{{{IDENTITY}}} 71\n"
+
+
+def read(body: str) -> Frame:
+    with serving(200, body.encode()) as address:
+        view = ExporterView(address, load())
+        try:
+            return view.read()
+        finally:
+            view.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('gpumon_xid_last_timestamp_seconds{UUID="GPU-0",xid="foo"} 1.7e9', None),
+        ('gpumon_xid_last_timestamp_seconds{UUID="GPU-0",xid="\u00b2"} 1.7e9', None),
+        ('gpumon_xid_last_timestamp_seconds{UUID="GPU-0",xid="79"} NaN', Xid(79, None)),
+        ('gpumon_xid_last_timestamp_seconds{UUID="GPU-0",xid="79"} 1e300', Xid(79, None)),
+    ],
+)
+def test_an_odd_xid_is_left_out_or_has_no_time(line: str, expected: Xid | None) -> None:
+    (row,) = read(f"{FINE}{line}\n").rows
+    assert row.xid == expected
+
+
+@pytest.mark.parametrize("said", ['pid="x"} 5', 'pid="\u00b2"} 5', "} 5", f'pid="{"9" * 5000}"}} 5'])
+def test_a_process_without_a_number_is_none(said: str) -> None:
+    (row,) = read(f'{FINE}gpumon_process_used_memory_bytes{{UUID="GPU-0",{said}\n').rows
+    assert row.processes == ()
+
+
+@pytest.mark.parametrize("value", ["NaN", "+Inf", "-5", "1e300"])
+def test_a_process_of_absurd_memory_has_none_that_is_known(value: str) -> None:
+    (row,) = read(f'{FINE}gpumon_process_used_memory_bytes{{UUID="GPU-0",pid="5",command="a"}} {value}\n').rows
+    assert row.processes is not None
+    assert [(p.pid, p.used_memory) for p in row.processes] == [(5, None)]
+
+
+def test_a_gpu_of_odd_number_is_lost_all_the_same() -> None:
+    lost = [row for row in read(FINE + 'gpumon_gpu_lost{gpu="\u00b2",UUID="GPU-2",reason="x"} 1\n').rows if row.lost]
+    assert [(row.uuid, row.index) for row in lost] == [("GPU-2", None)]
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "NaN"])
+def test_what_is_not_said_to_be_lost_is_not(value: str) -> None:
+    assert [row.lost for row in read(f'{FINE}gpumon_gpu_lost{{gpu="1",UUID="GPU-2",reason="x"}} {value}\n').rows] == [
+        None
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "age"), [("NaN", None), ("-5000", None), ("2.5", 2.5), ("+Inf", float("inf")), ("1e300", 1e300)]
+)
+def test_the_age_is_known_or_not(value: str, age: float | None) -> None:
+    assert [row.age for row in read(f"{FINE}gpumon_exporter_reading_age_seconds {value}\n").rows] == [age]
+
+
+@pytest.mark.parametrize("line", ['gpumon_gpu_lost{gpu="1"', "gpumon_gpu_info{{{}}} x", "gpumon_gpu_lost{a=b} 1"])
+def test_a_malformed_line_of_ours_is_a_clear_line(line: str) -> None:
+    lost = own_series.GPU_LOST.block([(LOST, "1")])
+    with pytest.raises(ViewError, match="line 5 is neither a comment nor a sample"):
+        read(f"{FINE}{lost}{line}\n")
+
+
+def test_hostile_text_is_shown_without_its_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    body = FINE.replace("Tesla P40", "ev\x1b[2Jil [red]") + own_series.GPU_LOST.block(
+        [('gpu="1",UUID="GPU-1",Hostname="box",reason="a\\nb \x1b[31m [/foo]"', "1")]
+    )
+    with serving(200, body.encode()) as address:
+        assert main(["top", "--once", "--url", address]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+    assert "[red]" in lines[1]
+    assert lines[2].endswith("[/foo]")
 
 
 def test_credentials_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -256,7 +336,7 @@ def test_json_is_a_document_a_line_and_a_reader_may_go_away(port: int) -> None:
             assert process.stderr is not None
             gpus = json.loads(process.stdout.readline())["gpus"]
             process.stdout.close()
-            assert process.wait(10) == 0
+            assert process.wait(10) == CLOSED_PIPE
             assert process.stderr.read() == ""
     boards = build(spread(2, 1, [("P40", 1)], "cycle", 0)).gpus
     assert [gpu["uuid"] for gpu in gpus] == [board.uuid for board in boards]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,7 +86,8 @@ class Run:
     """A run of 10 s idle, 100 s of no load, 20 s cool-down."""
 
     def __init__(self, tmp_path: Path, *, final: Status | None = None, signal_at: float = float("inf"),
-                 state: Callable[[float], State] | None = None, must_watch: bool = False) -> None:  # fmt: skip
+                 state: Callable[[float], State] | None = None, must_watch: bool = False,
+                 idle: float = 10) -> None:  # fmt: skip
         self.path = tmp_path / "status.json"
         status.write(self.path, BEFORE)
         self.clock = Clock()
@@ -93,7 +95,7 @@ class Run:
         self.journal = Journal(tmp_path / "logs", "burn-1", self.clock)
         self.tags = Tags(self.path, final, self.journal.tell)
         phases = (
-            Phase("pre-idle", Status(tag="idle", memo="pre"), 10),
+            Phase("pre-idle", Status(tag="idle", memo="pre"), idle),
             Phase("burn", Status(tag="bench", memo="burn"), 100),
             Phase("post", Status(tag="idle", memo="post"), 0),
             Phase("cool-down", Status(tag="idle", memo="cool"), 20),
@@ -169,12 +171,52 @@ def test_a_limit_that_was_asked_for_is_not_kept_blindly(tmp_path: Path) -> None:
     run = Run(tmp_path, state=blind, must_watch=True)
     outcome = run.go()
     assert outcome.result is Result.FAILED
-    assert outcome.reason == "no temperature for 60 s (hung): --max-temp cannot be kept"
+    assert outcome.reason == "no temperature of GPU 0 for 60 s (hung): --max-temp cannot be kept"
     assert run.tag() == BEFORE
 
 
-def test_without_one_the_run_goes_on(tmp_path: Path) -> None:
-    assert Run(tmp_path, state=blind).go().result is Result.COMPLETED
+def test_without_one_the_run_goes_on_and_it_is_told(tmp_path: Path) -> None:
+    run = Run(tmp_path, state=blind)
+    assert run.go().result is Result.COMPLETED
+    log = run.journal.path.read_text()
+    since = dt.datetime.fromtimestamp(1020).astimezone()
+    assert log.count("no limit is kept since") == 1
+    assert f"no limit is kept since {since:%H:%M:%S}: no temperature of GPU 0 (hung)" in log
+
+
+def test_temperatures_that_come_back_are_told_too(tmp_path: Path) -> None:
+    run = Run(tmp_path, state=lambda now: blind(now) if now < 60 else at(60)(now))
+    run.go()
+    assert "the temperature of every GPU is read again: the limit is kept" in run.journal.path.read_text()
+
+
+def two(now: float, *second: Look) -> State:
+    return State((Look(Gpu("GPU-1", 0), Sample(now, 60)), *second), 0.1, None, 1)
+
+
+def test_a_gpu_with_watts_and_no_temperature_is_not_watched(tmp_path: Path) -> None:
+    run = Run(tmp_path, state=lambda now: two(now, Look(Gpu("GPU-2", 1), Sample(now, None, 200.0))), must_watch=True)
+    outcome = run.go()
+    assert outcome.result is Result.FAILED
+    assert outcome.reason == (
+        "no temperature of GPU 1 for 60 s (it is shown without one): --max-temp cannot be kept"
+    )  # fmt: skip
+
+
+def test_a_gpu_that_disappears_while_others_go_on_is_not_watched(tmp_path: Path) -> None:
+    lost = lambda now: two(now, *([Look(Gpu("GPU-2", 1), Sample(now, 60))] if now < 30 else []))  # noqa: E731
+    run = Run(tmp_path, state=lost, must_watch=True)
+    outcome = run.go()
+    assert outcome.reason == "no temperature of GPU 1 for 60 s (it is not shown any more): --max-temp cannot be kept"
+    assert run.clock.now == pytest.approx(1090, abs=1)
+    assert Run(tmp_path, state=lost).go().result is Result.COMPLETED
+
+
+def test_a_gpu_that_disappears_while_idle_gets_no_load(tmp_path: Path) -> None:
+    lost = lambda now: two(now, *([Look(Gpu("GPU-2", 1), Sample(now, 60))] if now < 30 else []))  # noqa: E731
+    outcome = Run(tmp_path, state=lost, must_watch=True, idle=100).go()
+    assert outcome.result is Result.FAILED
+    assert outcome.begin is None
 
 
 def test_a_status_that_cannot_be_written_any_more_does_not_end_the_run(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from services.burn.gpu_burn import PROGRESS, Findings, chunks
 
 
@@ -75,3 +77,33 @@ def test_lines_arrive_in_pieces() -> None:
 def test_what_progress_is() -> None:
     assert PROGRESS.match("100.0%  proc'd: 40 (9000 Gflop/s)")
     assert not PROGRESS.match("GPU 0: OK")
+
+
+LISTED = "GPU 0: Tesla P40 (UUID: GPU-1)\nGPU 1: Tesla P40 (UUID: GPU-2)\n"
+
+
+@pytest.mark.parametrize(("text", "doubts"), [
+    ("", ["no verdict on any GPU"]),
+    (LISTED, ["no verdict on GPU 0, GPU 1"]),
+    (LISTED + "Tested 1 GPUs:\n\tGPU 0: OK\n", ["no verdict on GPU 1"]),
+    (LISTED + "Tested 2 GPUs:\n\tGPU 0: OK\n\tGPU 1: OK\n", []),
+    ("Tested 2 GPUs:\n\tGPU 0: OK\n", ["no verdict on GPU 1"]),
+    ("\r50.0%  proc'd: 4 (9 Gflop/s) - 4 (9 Gflop/s)   errors: 0 - 0  temps: --\n\tGPU 0: OK\n",
+     ["no verdict on GPU 1"]),
+    ("Couldn't init a GPU test: Error in \"alloc\": out of memory\n" * 2,
+     ["no verdict on any GPU", "Couldn't init a GPU test: Error in \"alloc\": out of memory"]),
+    ("Couldn't init a GPU test: x\nTested 1 GPUs:\n\tGPU 0: OK\n", ["Couldn't init a GPU test: x"]),
+])  # fmt: skip
+def test_only_a_verdict_on_every_gpu_it_names_proves_something(text: str, doubts: list[str]) -> None:
+    assert fed(text).doubts == doubts
+
+
+def test_gpus_that_were_not_asked_for_need_no_verdict() -> None:
+    findings = Findings(chosen=True)
+    for line in (LISTED + "Tested 1 GPUs:\n\tGPU 0: OK\n").splitlines():
+        findings.take(line)
+    assert findings.doubts == []
+
+
+def test_a_number_that_is_too_long_to_be_one() -> None:
+    assert fed(f"1.0%  proc'd: 4   errors: {'9' * 5000}  temps: --\nGPU {'1' * 5000}: OK\n").verdicts == {}

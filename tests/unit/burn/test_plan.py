@@ -6,8 +6,9 @@ import argparse
 
 import pytest
 
+from services.burn.detached import arguments_again
 from services.burn.plan import limit_of, plan_of
-from services.burn.run import add_arguments, arguments_again, plan_text
+from services.burn.run import add_arguments, plan_text
 from services.contract.event import Status
 from services.host.status import StatusError
 from services.settings import load
@@ -34,7 +35,6 @@ def test_the_runbooks_command() -> None:
     assert [(p.name, p.status.tag, p.status.memo, p.seconds) for p in plan.phases] == [
         ("pre-idle", "idle", "pre gpu-burn idle (baseline)", 180),
         ("burn", "bench", "gpu-burn (max workload)", 900),
-        ("post", "idle", "post gpu-burn idle", 0),
         ("cool-down", "idle", "cooldown idle (post gpu-burn)", 600),
     ]
     assert plan.final == Status(tag="prod", memo="prod (normal usage)")
@@ -50,6 +50,8 @@ def test_the_defaults_are_the_runbooks_but_for_the_final_tag() -> None:
 
 def test_phases_of_no_length_are_left_out() -> None:
     plan = plan_of(parsed("--pre-idle-sec", "0", "--cooldown-sec", "0"))
+    assert [phase.name for phase in plan.phases] == ["burn"]
+    plan = plan_of(parsed("--pre-idle-sec", "0", "--cooldown-sec", "0", "--post-sec", "5"))
     assert [phase.name for phase in plan.phases] == ["burn", "post"]
 
 
@@ -74,9 +76,9 @@ def test_numbers_that_make_no_sense(arguments: tuple[str, ...], capsys: pytest.C
 
 
 @pytest.mark.parametrize(("arguments", "slowdowns", "expected"), [
-    ((), [95.0, 92.0, None], (92.0, "the slowdown temperature the board tells")),
-    ((), [None], (90.0, "default: the board does not tell its slowdown temperature")),
-    ((), [], (90.0, "default: the board does not tell its slowdown temperature")),
+    ((), [95.0, 92.0, None], (89.0, "3 C below the slowdown temperature the board tells")),
+    ((), [None], (87.0, "default: the board does not tell its slowdown temperature")),
+    ((), [], (87.0, "default: the board does not tell its slowdown temperature")),
     (("--max-temp", "85"), [95.0], (85.0, "--max-temp")),
 ])  # fmt: skip
 def test_where_the_limit_comes_from(
@@ -107,3 +109,13 @@ def test_the_plan_as_text() -> None:
     assert "  burn          900 s  bench  gpu-burn (max workload)" in text
     assert "prod  prod (normal usage)" in text
     assert "load: none" in text
+    assert "post" not in [line.split()[0] for line in text.splitlines()]
+    assert "limit: 3 C below the board's slowdown temperature, 87 C where it tells none" in text
+
+
+def test_a_plan_that_would_fail_says_so_first() -> None:
+    settings = load(gpu_burn="/no/such/gpu_burn")
+    first, second, *_ = plan_text(plan_of(parsed()), settings).splitlines()
+    assert first.startswith("WARNING: this run would fail: GPU_BURN=/no/such/gpu_burn: there is no such program")
+    assert "make -C ~/projects/gpu-burn COMPUTE=61` for a P40" in first
+    assert second.startswith("run of 28:00")

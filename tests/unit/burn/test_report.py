@@ -59,6 +59,21 @@ def test_without_database_and_spool_the_live_readings_tell(tmp_path: Path) -> No
     assert json.loads(json.dumps(document))["gpus"][0]["energy"]["method"] == "power"
 
 
+def test_a_narrow_terminal_gets_a_block_per_gpu_with_the_same_values(tmp_path: Path) -> None:
+    outcome = Outcome(begin=BEGIN, end=BEGIN + 300)
+    report = reporting.report_of(settings(tmp_path), outcome, live(), Clock(), None)
+    lines = reporting.text(outcome, report, 80).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[lines.index("  GPU 0 Tesla P40, under load") + 1 :][:3] == [
+        "    start 60 C, peak 60 C, steady 60.0 C, to steady 0 s",
+        "    throttled 300 s (power 300), mean 240.0 W, energy 20.00 Wh, C/W 0.000",
+        "    samples 301, gaps 0",
+    ]
+    wide = reporting.text(outcome, report)
+    assert reporting.text(outcome, report, 300) == wide
+    assert max(map(len, wide.splitlines())) > 80
+
+
 def test_a_load_that_was_not_started_has_no_summary(tmp_path: Path) -> None:
     outcome = Outcome(Result.INTERRUPTED, "SIGINT received")
     report = reporting.report_of(settings(tmp_path), outcome, live(), Clock(), None)

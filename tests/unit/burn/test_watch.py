@@ -44,3 +44,24 @@ def test_a_reading_without_a_temperature_says_nothing() -> None:
     for time, temp in enumerate([95, None, 95]):
         assert watch.take([look(time, temp)]) is None
     assert watch.take([look(9, 95)]) is not None
+
+
+def test_the_silence_of_each_gpu_is_counted_from_its_last_new_temperature() -> None:
+    watch = Watch(90)
+    assert watch.silence(0) == ("", 0)
+    watch.hear([look(1, 50, 0), look(1, 50, 1)], 10)
+    watch.hear([look(2, 50, 0), look(2, None, 1)], 11)
+    assert watch.silence(12) == ("GPU 1", 2)
+    watch.hear([look(3, 50, 1)], 12)  # GPU 0 is gone
+    assert watch.silence(20) == ("GPU 0", 9)
+    watch.hear([look(2, 50, 0), look(4, 50, 1)], 20)  # its old reading again
+    assert watch.silence(20) == ("GPU 0", 9)
+    watch.hear([look(5, 50, 0)], 21)
+    assert watch.silence(21) == ("GPU 1", 1)
+
+
+def test_a_gpu_that_never_told_one_is_silent_since_it_was_seen() -> None:
+    watch = Watch(90)
+    watch.hear([look(1, None)], 10)
+    watch.hear([look(2, None)], 11)
+    assert watch.silence(15) == ("GPU 0", 5)

@@ -113,3 +113,15 @@ def test_a_pattern_without_files_is_logged_once(tmp_path: Path, caplog: pytest.L
     assert caplog.text.count("no target file matches") == 1
     write(tmp_path / "a.json", "a:1")
     assert files.refresh()
+
+
+def test_a_file_that_is_no_regular_one_or_far_too_large(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.json")
+    with (tmp_path / "b.json").open("wb") as file:
+        file.truncate(2**40)
+    files = TargetFiles((str(tmp_path / "*.json"),))
+    assert not files.refresh()
+    assert [problem.split(",")[0] for problem in files.problems.values()] == [
+        "it is a FIFO",
+        "it is larger than 67108864 bytes",
+    ]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 from typing import Any
 
 import pytest
 
+from services.collector.own import MOST
+from services.collector.past import REMEMBERED
 from services.collector.reader import ScrapeRefused, TargetReader
 from services.contract.event import GpuEvent, Status, encode
 from tests.unit.collector.test_reader import NOW, Target
@@ -71,6 +74,51 @@ class OwnTarget(Target):
 @pytest.fixture
 def target() -> OwnTarget:
     return OwnTarget()
+
+
+@pytest.mark.parametrize("up", ["0", "NaN", "-1", "+Inf", "2"])
+def test_readings_that_the_exporter_calls_stale_are_not_taken(target: OwnTarget, up: str) -> None:
+    target.told(temp())
+    text = f"{temp()}gpumon_exporter_up {up}\ngpumon_exporter_reads_total 300\n{xid(79, 1, None)}"
+    with pytest.raises(ScrapeRefused) as refused:
+        target.read(text.encode())
+    assert refused.value.reason == "stale"
+    assert [event.code for event in refused.value.happenings] == [79]
+
+
+# Bounds --------------------------------------------------------------------------------------------------------------
+
+
+def test_what_an_exporter_makes_happen_in_one_scrape_is_bounded(target: OwnTarget) -> None:
+    target.told(temp())
+    count = MOST + 500
+    reading = target.read(body(temp(), *(xid(code, 1, None) for code in range(1, count + 1)), reads=200))
+    assert (len(reading.happenings), reading.cut) == (MOST, 500)
+    reading = target.read(body(temp(), *(lost(gpu) for gpu in range(1, count + 1)), reads=201))
+    assert (len(reading.happenings), reading.cut) == (MOST, 500)
+    assert target.read(body(temp(), reads=202)).cut == 0
+
+
+def test_what_is_remembered_is_bounded_and_the_newest_stays(target: OwnTarget) -> None:
+    target.told(temp())
+    for first in (0, 2 * MOST // 3, 4 * MOST // 3):
+        target.told(temp(), *(xid(first + code, 1, None) for code in range(2 * MOST // 3)))
+        target.told(temp(), *(lost(first + gpu) for gpu in range(1, 2 * MOST // 3)))
+    known = target.reader.checkpoint()
+    assert (len(known["xids"]), len(known["lost"])) == (REMEMBERED, REMEMBERED)
+    newest = [xid(4 * MOST // 3 + code, 1, None) for code in range(2 * MOST // 3)]
+    assert target.told(temp(), *newest) == []
+
+
+def test_many_without_uuid_take_time_that_grows_with_their_number(target: OwnTarget) -> None:
+    """Each is looked for among what is known: 10,000 times 10,000 would be minutes."""
+    target.told(*(temp(gpu) for gpu in range(3)))
+    pci = "0000{:04X}:00:00.0"
+    whose = [f'pci_bus_id="{pci.format(i)}",Hostname="n1"' for i in range(MOST)]
+    started = time.perf_counter()
+    target.told(temp(), *(f'gpumon_gpu_lost{{{who},reason="r"}} 1\n' for who in whose))
+    target.told(temp(), *(f'gpumon_xid_errors_total{{{who},xid="79"}} 1\n' for who in whose))
+    assert time.perf_counter() - started < 10
 
 
 # Inventory and reasons -----------------------------------------------------------------------------------------------
@@ -335,7 +383,6 @@ HOSTILE = (
     f'gpumon_gpu_lost{{{labels(1)},reason="r"}} 0\n',
     f"gpumon_gpu_info{{{labels(0, ',serial=' + chr(34) + 'x' * 2000 + chr(34))}}} 1\n",
     "gpumon_gpu_info 1\ngpumon_field_missing 1\n",
-    "gpumon_exporter_up NaN\n",
     "gpumon_snapshot_timestamp_seconds +Inf\n",
 )
 

@@ -150,8 +150,6 @@ BROKEN = [
     b"<html>",
     b'{"hostname": "h"}',
     b'{"hostname": 7, "documents": []}',
-    b'{"hostname": "h", "documents": [{"time": "yesterday", "hash": "a", "content": {}}]}',
-    b'{"hostname": "h", "documents": [{"time": "2026-01-01T00:00:00Z", "hash": "a", "content": "<gpu/>"}]}',
     b'{"hostname": "h", "documents": ' + b"[" * 100_000,
     b"\xff\xfe",
     IndexError("bug"),
@@ -170,6 +168,35 @@ def test_a_failure_is_told_once_and_tried_again(
     bench.scrapes(1.0, 1.0)
     assert (bench.fetched, len(bench.published())) == (4, 1)
     assert caplog.text.count("snapshots are back") == 1
+
+
+ODD = [
+    {"time": "9999-12-31T23:59:59-14:00"},
+    {"time": "0001-01-01T00:00:00+14:00"},
+    {"time": "yesterday"},
+    {"content": "<gpu/>"},
+    {"hash": None},
+    {"gpu_uuid": 7},
+    {"content": {"xml": "\udcff"}},
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
+def test_one_odd_document_holds_up_no_other(
+    bench: Bench, odd: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    one = document("GPU-0") | odd
+    bodies = [
+        json.dumps({"hostname": "h", "documents": [one, document(second=second)]}, ensure_ascii=False)
+        for second in (1, 2)
+    ]
+    bench.answers = [body.encode(errors="surrogateescape") for body in bodies]
+    bench.scrapes(1.0, 1.0, 2.0, 2.0)
+    assert bench.fetched == 2
+    assert [e["gpu_uuid"] for e in bench.published()] == ["GPU-1"] * 2
+    assert caplog.text.count("cannot be used") == 1
+    assert "Traceback" not in caplog.text
+    assert bench.counts == {"published": 2, "bad_document": 2}
 
 
 def test_a_document_that_kafka_would_not_take(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:

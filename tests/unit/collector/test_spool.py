@@ -386,3 +386,48 @@ def test_any_history_gives_each_record_at_least_once_and_in_order(
     taken += [record.value for record in drain(spool)]
     spool.close()
     assert taken == values(sent)
+
+
+# What others may put into the directory ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "position",
+    [
+        '{"segment": "mine.spool", "identity": "x", "offset": 3}',
+        '{"segment": "' + "9" * 3000 + '.spool", "identity": "x", "offset": 3}',
+        "[" * 100_000,
+        "\udcff",
+    ],
+)
+def test_a_position_of_nonsense_is_not_believed(tmp_path: Path, position: str) -> None:
+    (tmp_path / "position.json").write_bytes(position.encode(errors="surrogateescape"))
+    spool = Spool(tmp_path, 2**20)
+    spool.write(batch(0), "x")
+    spool.close()
+    assert (tmp_path / "0000000001.spool").exists()
+
+
+def test_only_regular_files_with_the_name_of_a_segment_are_taken(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "0000000001.spool")
+    os.mkfifo(tmp_path / "position.json")
+    (tmp_path / "mine.spool").write_text("notes")
+    spool = Spool(tmp_path, 2**20)
+    spool.write(batch(0), "x")
+    spool.sync()
+    assert len(drain(spool)) == 2
+    assert (tmp_path / "mine.spool").read_text() == "notes"
+    spool.close()
+
+
+def test_a_lock_that_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "lock")
+    with pytest.raises(SpoolError, match="a FIFO, not a regular file"):
+        Spool(tmp_path, 2**20)
+
+
+def test_a_second_damaged_file_of_one_name_does_not_replace_the_first(tmp_path: Path) -> None:
+    for content in (b"one" * 100, b"two" * 100):
+        (tmp_path / "0000000001.spool").write_bytes(content)
+        Spool(tmp_path, 2**20).close()
+    assert {path.read_bytes()[:3] for path in tmp_path.glob("*.corrupt")} == {b"one", b"two"}

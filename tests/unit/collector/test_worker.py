@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime as dt
 import threading
 from collections.abc import Mapping
@@ -345,3 +346,17 @@ def test_events_of_a_target_carry_the_hosts_status() -> None:
     bench.run()
     ((_, _, value),) = bench.batches[0].messages
     assert msgspec.json.decode(value, type=GpuEvent).status == Status(tag="bench")
+
+
+def test_what_was_cut_is_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    bench = Bench([b"x"] * 5)
+    cuts = iter((7, 7, 0, 5, 5))
+    read = bench.reader.read
+
+    def cutting(body: bytes, time: dt.datetime, status: Status | None = None) -> Reading:
+        return dataclasses.replace(read(body, time, status), cut=next(cuts))
+
+    bench.reader.read = cutting  # type: ignore[method-assign]  # the double, with one more thing to say
+    bench.run()
+    assert bench.shared.cut == 24
+    assert caplog.text.count("more series than are taken") == 2, "and again when it begins again"

@@ -24,7 +24,7 @@ SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), 
 
 def _collector() -> list[Metric]:
     """The families of a collector without targets."""
-    shared = SimpleNamespace(refused=Counter(), samples=0, non_gpu=0, on_plan=0, snapshots=Counter())
+    shared = SimpleNamespace(refused=Counter(), samples=0, non_gpu=0, on_plan=0, cut=0, snapshots=Counter())
     spool = SimpleNamespace(bytes=0, max_bytes=1, records=0, oldest_age=0.0, full=False)
     parts: dict[str, Any] = {
         "pool": SimpleNamespace(workers=[]),

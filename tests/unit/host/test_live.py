@@ -8,9 +8,10 @@ import pytest
 
 from services.contract.sentinels import Missing
 from services.exporter.reading import Device, Lost, Reading, SourceError, Sweep, Trouble
-from services.host.live import Eye, LiveError, Look, Monitor, SourceEye, read_at
+from services.host.live import Eye, LiveError, Look, Monitor, SourceEye, default_exporter, is_mock, read_at
 from services.host.series import Sample
 from services.host.telemetry import Gpu
+from services.settings import load
 
 P40 = Device("GPU-1", 0, "00000000:01:00.0", "Tesla P40")
 
@@ -63,16 +64,36 @@ def test_a_source_that_fails() -> None:
 @pytest.mark.parametrize(("body", "expected"), [
     (b"x 1\ngpumon_exporter_reading_timestamp_seconds 1763790000.123\ny 2\n", 1763790000.123),
     (b"gpumon_exporter_reading_timestamp_seconds 1.763790000e+09\n", 1763790000.0),
-    (b"DCGM_FI_DEV_GPU_TEMP 1\n", 5.0),
+    (b"DCGM_FI_DEV_GPU_TEMP 1\n", 1763790005.0),
 ])  # fmt: skip
 def test_when_an_exporter_read(body: bytes, expected: float) -> None:
-    assert read_at(body, 5.0) == expected
+    assert read_at(body, 1763790005.0) == expected
+
+
+@pytest.mark.parametrize("told", ["1e300", "-1e300", "NaN", "+Inf", "0", "1763786400", "1763793610", "yesterday"])
+def test_a_time_that_is_none(told: str) -> None:
+    """An hour from now at most; and never an error of another kind, whatever is said."""
+    with pytest.raises(ValueError, match=r"."):
+        read_at(f"gpumon_exporter_reading_timestamp_seconds {told}\n".encode(), 1763790005.0)
+
+
+def test_an_exporter_that_simulates_says_so() -> None:
+    assert is_mock(b'x 1\ngpumon_exporter_info{version="0.3.0",source="mock"} 1\n')
+    assert not is_mock(b'gpumon_exporter_info{version="0.3.0",source="nvml"} 1\nother{source="mock"} 1\n')
+
+
+@pytest.mark.parametrize(("host", "url"), [
+    ("127.0.0.1", "http://127.0.0.1:9411/metrics"), ("0.0.0.0", "http://127.0.0.1:9411/metrics"),
+    ("", "http://127.0.0.1:9411/metrics"), ("::", "http://[::1]:9411/metrics"), ("gpu-7", "http://gpu-7:9411/metrics"),
+])  # fmt: skip
+def test_the_exporter_of_this_host_is_where_it_was_told_to_listen(host: str, url: str) -> None:
+    assert default_exporter(load(exporter_host=host, exporter_port=9411)) == url
 
 
 class FakeEye:
     name = "fake"
 
-    def __init__(self, *looks: list[Look] | LiveError) -> None:
+    def __init__(self, *looks: list[Look] | Exception) -> None:
         self.left = list(looks)
         self.done = threading.Event()
         self.closed = 0
@@ -82,7 +103,7 @@ class FakeEye:
             self.done.set()
             raise LiveError("no more")
         answer = self.left.pop(0)
-        if isinstance(answer, LiveError):
+        if isinstance(answer, Exception):
             raise answer
         return answer
 
@@ -116,6 +137,22 @@ def test_a_failure_is_told_and_the_next_reading_opens_again() -> None:
     assert len(monitor.telemetry().series["GPU-1"]) == 2
     assert eye.closed >= 1
     assert monitor.state().readings == 2
+
+
+def test_an_error_nobody_expected_does_not_end_the_watch() -> None:
+    """A thread that died would leave the limit unwatched without a word."""
+    eye = FakeEye([look(1, 40)], OverflowError("timestamp out of range"), [look(2, 41)])
+    assert len(watched(eye).telemetry().series["GPU-1"]) == 2
+
+    class Broken(FakeEye):
+        def close(self) -> None:
+            self.done.set()
+            raise OSError("closed twice")
+
+    monitor = Monitor(lambda: Broken(OverflowError("timestamp out of range")), interval=0.001)
+    monitor.start(5.0)
+    assert monitor.state().problem == "OverflowError: timestamp out of range"
+    monitor.stop()
 
 
 def test_a_lost_gpu_is_no_longer_shown_but_its_samples_stay() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from services.collector import segment
 from services.collector.spool import Spool
 from services.contract.sentinels import Missing
+from services.exporter.choose import NeitherError
 from services.exporter.reading import Device, Lost, Reading, SourceError, Sweep, Trouble
 from services.host import sample
 from services.host.status import make, write
@@ -41,6 +44,14 @@ class OneP40:
 
     def close(self) -> None:
         pass
+
+
+@pytest.fixture(autouse=True)
+def _collectors_log() -> Iterator[None]:
+    """The command silences it, which the tests after these would feel."""
+    level = logging.getLogger("collector").level
+    yield
+    logging.getLogger("collector").setLevel(level)
 
 
 @pytest.fixture
@@ -119,6 +130,20 @@ def test_a_source_that_cannot_be_read(source: OneP40, capsys: pytest.CaptureFixt
     source.failure = SourceError(Trouble.NO_DRIVER, "no NVIDIA driver is loaded: run `gpumon doctor`")
     assert gpumon_sample() == 1
     assert capsys.readouterr().err == "gpumon sample: no NVIDIA driver is loaded: run `gpumon doctor`\n"
+
+
+def test_a_host_without_any_source_is_told_line_by_line(source: OneP40, capsys: pytest.CaptureFixture[str]) -> None:
+    nvml, smi = (SourceError(Trouble.NO_DRIVER, f"{name} is not there: install it.") for name in ("x.so", "y"))
+    source.failure = NeitherError(nvml, smi)
+    assert gpumon_sample() == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told[:3] == [
+        "gpumon sample: no GPU can be read",
+        "  NVML: x.so is not there: install it",
+        "  nvidia-smi: y is not there: install it",
+    ]
+    assert "gpumon doctor" in told[3]
+    assert "\n" not in str(source.failure), "one line for logs"
 
 
 def test_no_gpu_left(source: OneP40, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from services.collector.host_status import StatusFile
 from services.contract.event import Status
 from services.host import status
 from services.host.status import StatusError, during, make, read, write
+from services.host.tags import Tags
 from services.settings import load
 
 ROOT = Path(__file__).parents[3]
@@ -81,18 +82,50 @@ def test_a_write_that_fails_leaves_the_old_one(path: Path, monkeypatch: pytest.M
     assert [item.name for item in path.parent.iterdir()] == ["status.json"]
 
 
-@pytest.mark.parametrize(
-    "content", ['{"tag": 3}', "{", "[]", "null", "\x00", '{"tag": "' + "x" * 2000 + '"}', "\udcff"]
-)
+NONSENSE = ['{"tag": 3}', "{", "[]", "null", "\x00", '{"tag": "' + "x" * 2000 + '"}', "\udcff"]
+
+
+@pytest.mark.parametrize("content", [*NONSENSE, '{"tag":"bench\udcff"}', '{"memo":' + "[" * 60_000, "x" * 70_000])
 def test_nonsense_is_reported_and_replaced(path: Path, content: str, capsys: pytest.CaptureFixture[str]) -> None:
     path.write_bytes(content.encode(errors="surrogateescape"))
     assert gpumon_status(path, "show") == 1
     told = capsys.readouterr().err
-    assert "holds no status" in told
+    assert "holds no status" in told or "larger than" in told
+    assert told.count("\n") == 1
     assert "gpumon status set" in told
     assert gpumon_status(path, "set", "idle") == 0
     assert "it is replaced" in capsys.readouterr().err
     assert read(path) == Status(tag="idle")
+
+
+@pytest.mark.parametrize("action", [("show",), ("set", "idle"), ("clear",)])
+def test_what_is_no_regular_file_is_left_alone(
+    path: Path, action: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As root, `/dev/null` would be replaced."""
+    os.mkfifo(path)
+    assert gpumon_status(path, *action) == 1
+    told = capsys.readouterr().err
+    assert "it is a FIFO, not a regular file" in told
+    assert told.count("\n") == 1
+    assert path.is_fifo()
+
+
+def test_a_burn_that_holds_the_status_is_told(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tags = Tags(path, None, print)
+    tags.begin()
+    try:
+        assert gpumon_status(path, "set", "prod") == 0
+        told = capsys.readouterr()
+        assert told.out.startswith("prod")
+        assert f"a burn or benchmark (process {os.getpid()}) holds the status" in told.err
+        assert "its next phase overwrites" in told.err
+        assert gpumon_status(path, "clear") == 0
+        assert "holds the status" in capsys.readouterr().err
+    finally:
+        tags.restore()
+    assert gpumon_status(path, "set", "prod") == 0
+    assert capsys.readouterr().err == "", "the lock's file stays, the lock does not"
 
 
 def test_no_file_says_what_to_do(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,6 +147,34 @@ def test_what_the_event_could_not_carry_is_refused(path: Path, tag: str, memo: s
 def test_a_directory_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert gpumon_status(tmp_path / "none" / "status.json", "set", "idle") == 1
     assert "set STATUS_FILE" in capsys.readouterr().err
+
+
+def test_from_another_directory_it_says_which_file_it_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("STATUS_FILE", raising=False)
+    parser = argparse.ArgumentParser()
+    status.add_arguments(parser)
+
+    def told(*arguments: str) -> tuple[str, str]:
+        status.run(parser.parse_args(arguments), load())
+        captured = capsys.readouterr()
+        return captured.out, captured.err
+
+    file = tmp_path / "status.json"
+    out, warning = told("set", "bench", "x")
+    assert str(file) in out
+    assert warning.count("\n") == 1
+    assert f"warning: {file} was written" in warning
+    assert "STATUS_FILE is not set and there is no .env here" in warning
+    assert "go to the project's directory" in told("clear")[1]
+    assert "go to the project's directory" in told("show")[1]
+    monkeypatch.setenv("STATUS_FILE", str(file))
+    assert told("set", "bench", "x")[1] == ""
+    monkeypatch.delenv("STATUS_FILE")
+    (tmp_path / ".env").touch()
+    assert told("set", "bench", "x")[1] == ""
 
 
 def test_during_comes_back_to_what_was_before(path: Path) -> None:

@@ -14,7 +14,8 @@ from services.llm_bench.files import Files
 from services.llm_bench.joules import Spent, of_model, spent
 from services.llm_bench.prompts import PROMPTS, prompt
 from services.llm_bench.report import report_of, text
-from services.llm_bench.results import COLUMNS, Failure, Generation, Table, Timing, file_names, row, timing_of
+from services.llm_bench.results import COLUMNS, Failure, Generation, Table, Timing, Wall, file_names, row, timing_of
+from services.llm_bench.told import one_line
 
 FINAL: dict[str, Any] = {
     "done": True,
@@ -54,6 +55,51 @@ def test_no_duration_is_no_infinite_speed() -> None:
     assert (timing.gen_tokens, timing.gen_tps) == (5, None)
 
 
+def test_numbers_no_ollama_sends() -> None:
+    """Ten to the four hundredth is an int in JSON, and no float."""
+    timing = timing_of({"eval_count": 10**400, "eval_duration": 10**400, "total_duration": 2**63})
+    assert (timing.gen_tokens, timing.gen_tps, timing.total_s) == (None, None, None)
+
+
+WALL = Wall(request=4.7, stream=4.2)
+
+
+def test_figures_that_agree_with_our_clock_stay() -> None:
+    assert timing_of(FINAL, WALL) == timing_of(FINAL)
+    all_at_once = Wall(request=4.7, stream=0.001)  # a proxy that hands it on in one piece
+    assert timing_of(FINAL, all_at_once).doubts == ()
+
+
+@pytest.mark.parametrize(("lie", "empty", "doubt"), [
+    ({"eval_duration": 1}, "gen_tps", "eval_duration 1e-09 s, but the tokens came in for 4.2 s"),
+    ({"eval_duration": 900_000_000}, "gen_tps", "eval_duration 0.9 s, but the tokens came in for 4.2 s"),
+    ({"eval_duration": 6_000_000_000}, "gen_tps", "eval_duration 6 s is longer than the request, 4.7 s"),
+    ({"eval_count": 10**9}, "gen_tokens", "eval_count 1000000000 is more than 4.7 s can hold"),
+    ({"prompt_eval_duration": 1}, "prompt_tps", "prompt_eval_duration 1e-09 s for 36 tokens is no time"),
+    ({"prompt_eval_count": 10**9}, "prompt_tokens", "prompt_eval_count 1000000000 is more than 4.7 s can hold"),
+    ({"load_duration": 10**18}, "load_s", "load_duration 1e+09 s is longer than the request, 4.7 s"),
+    ({"total_duration": 10**18}, "total_s", "total_duration 1e+09 s is longer than the request, 4.7 s"),
+])  # fmt: skip
+def test_figures_that_contradict_our_clock_are_left_empty(lie: dict[str, int], empty: str, doubt: str) -> None:
+    timing = timing_of({**FINAL, **lie}, WALL)
+    assert getattr(timing, empty) is None
+    assert timing.doubts == (doubt,)
+
+
+def test_no_time_for_that_many_tokens_where_all_came_at_once() -> None:
+    timing = timing_of({**FINAL, "eval_duration": 1}, Wall(0.01, 0.0))
+    assert timing.gen_tps is None
+    assert "eval_duration 1e-09 s for 180 tokens is no time" in timing.doubts
+
+
+@pytest.mark.parametrize(("text", "shown"), [
+    ("CUDA error:\n out of memory", "CUDA error: out of memory"), ("\x1b[2J boom\ud800", "\\x1b[2J boom\\ud800"),
+    ({"a": 1}, "(dict, no text)"), ("x" * 400, "x" * 300 + "..."),
+])  # fmt: skip
+def test_what_a_server_says_is_one_line_that_can_be_shown(text: object, shown: str) -> None:
+    assert one_line(text) == shown
+
+
 def test_names_of_files() -> None:
     assert file_names({"qwen2.5-coder:7b": "a", "hf.co/user/Model-GGUF:Q4_K_M": "b", "../../etc/x": "c"}) == {
         "qwen2.5-coder:7b": "qwen2.5-coder_7b",
@@ -65,6 +111,9 @@ def test_names_of_files() -> None:
 def test_two_models_never_share_a_file() -> None:
     names = file_names({"a/b:1": "sha256:1111111111111111", "a_b:1": "sha256:2222222222222222"})
     assert names == {"a/b:1": "a_b_1_111111111111", "a_b:1": "a_b_1_222222222222"}
+    hostile = file_names({"a/b:1": "sha256:../../x", "a_b:1": "sha256:../../x", "c" * 900: "d1", "c" * 901: "d2"})
+    assert len({name.lower() for name in hostile.values()}) == 4
+    assert not any("/" in name or len(name) > 120 for name in hostile.values())
 
 
 def test_an_earlier_result_is_kept(tmp_path: Path) -> None:
@@ -117,6 +166,7 @@ def test_unknown_stays_unknown_with_the_reason() -> None:
     without = spent([drawing(200)], 100.0, 110.0, None)
     assert (without.per_token, without.reason) == (None, "number of tokens unknown")
     assert without.joules == pytest.approx(2000)
+    assert spent([drawing(200)], 100.0, 110.0, 0).reason == "no token was generated"
 
 
 def test_a_model_from_its_first_run_to_its_last() -> None:
@@ -146,6 +196,13 @@ def test_the_summary() -> None:
     assert lines[1].split() == ["m:1", "1", "0", "0.0", "82.0", "42.9", "180", "11.11", "200.0", "50"]
     assert lines[2].split() == ["gone:7b", "0", "1", "-", "-", "-", "-", "-", "-", "-"]
     assert report.result == "failed"
+
+
+def test_the_summary_tells_what_was_left_out() -> None:
+    lied = generation(timing_of({**FINAL, "eval_duration": 1}, WALL))
+    shown = text(report_of(Results([generation(), lied]), None, [], [], interrupted=False))
+    assert "m:1: 1 figures of Ollama left empty, they contradict the clock; run 1 sql: eval_duration 1e-09" in shown
+    assert shown.splitlines()[1].split()[5] == "42.9"
 
 
 def test_the_summary_without_telemetry_says_why() -> None:

@@ -70,10 +70,23 @@ def test_a_name_without_a_tag_is_latest(name: str, full: str) -> None:
     assert full_name(name) == full
 
 
-@pytest.mark.parametrize("item", [None, "x", {}, {"name": "x"}, {"name": "x", "size": "big", "digest": "d"}])
+@pytest.mark.parametrize("item", [None, "x", {}, {"name": "x"}, {"name": "x", "size": "big", "digest": "d"},
+                                  {"name": "x", "size": float("inf"), "digest": "d"},
+                                  {"name": "x", "size": float("nan"), "digest": "d"},
+                                  {"name": "x", "size": 10**400, "digest": "d"}, {"name": 5, "size": 1, "digest": "d"},
+                                  {"name": "x", "size": 1, "digest": None}])  # fmt: skip
 def test_what_is_no_model(item: object) -> None:
     with pytest.raises(ValueError, match="not a model"):
         model_of(item)
+
+
+def test_names_that_cannot_be_a_memo_are_told_and_not_measured() -> None:
+    evil, long = Model("evil\ncoder:1", 1, "x"), Model("coder:" + "x" * 1100, 1, "y")
+    chosen = select([evil, CODER, long], coding=REGEX, baseline=())
+    assert names(chosen.models) == [CODER.name]
+    shown = dict(chosen.unusable)
+    assert set(shown) == {"evil coder:1", "coder:" + "x" * 54 + "..."}
+    assert "control characters" in shown["evil coder:1"]
 
 
 def test_servers_before_the_field_name_gave_model() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 import itertools
 from dataclasses import replace
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -15,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from services.plot import style
+from services.plot import lanes, style
 from services.plot.data import Gpu
 from services.plot.draw import default_title, figure, foot
 from tests.unit.plot.pictures import P40, POWER, START, T4, held, picture, run, series
@@ -103,9 +105,9 @@ def test_sixteen_gpus_can_be_told_apart() -> None:
     ("top", "said"),
     [
         (45.0, []),
-        (62.0, ["75 °C"]),
-        (72.0, ["75 °C", "85 °C"]),
-        (80.0, ["75 °C", "85 °C", "slowdown 92 °C"]),
+        (62.0, ["warm 75 °C"]),
+        (72.0, ["warm 75 °C", "hot 85 °C"]),
+        (80.0, ["warm 75 °C", "hot 85 °C", "slowdown 92 °C"]),
     ],
 )
 def test_thresholds_are_drawn_where_they_are_near(top: float, said: list[str]) -> None:
@@ -114,10 +116,25 @@ def test_thresholds_are_drawn_where_they_are_near(top: float, said: list[str]) -
     assert panel.get_ylim()[1] >= max([top, *(float(w.split()[-2]) for w in said)])
 
 
+@pytest.mark.parametrize("top", [30, 59, 60, 61, 75, 76, 77, 85, 90, 92, 93, 100])
+def test_every_dashed_line_is_in_the_panel_and_named_beside_it(top: int) -> None:
+    of = figure(picture(series([float(top - 1), float(top)])), zone=UTC)
+    (panel,) = drawn(of)
+    of.draw_without_rendering()
+    dashed = [float(np.asarray(line.get_ydata())[0]) for line in panel.lines if line.get_linestyle() == "--"]
+    named = [t for t in panel.texts if t.get_text()]
+    assert [float(t.get_text().split()[-2]) for t in named] == sorted(dashed)
+    for text, value in zip(named, sorted(dashed), strict=True):
+        assert panel.get_ylim()[0] < value < panel.get_ylim()[1]
+        extent = text.get_window_extent()
+        assert 0 < extent.x0 < extent.x1 < of.bbox.x1, "not cut at the picture's edge"
+        assert abs((extent.y0 + extent.y1) / 2 - panel.transData.transform((0, value))[1]) < 10, "beside its line"
+
+
 def test_an_unknown_limit_is_not_drawn() -> None:
     bare = Gpu(1, "GPU-1", "attic-01", 0, "Tesla P40")
-    (panel,) = drawn(figure(picture(series([80.0, 81.0], gpu=bare)), zone=UTC))
-    assert words(panel) == ["75 °C", "85 °C"]
+    (panel,) = drawn(figure(picture(series([70.0, 81.0], gpu=bare)), zone=UTC))
+    assert words(panel) == ["warm 75 °C", "hot 85 °C"]
     (panel,) = drawn(figure(picture(series([80.0, 81.0], gpu=bare, metric=POWER)), zone=UTC))
     assert words(panel) == []
 
@@ -163,10 +180,82 @@ def test_labels_are_cut_to_their_runs() -> None:
     assert not any(long == t for t in words(lane))
 
 
+DOLLARS = "costs $5 to $10"
+BROKEN = "50% $x$ and $\\frac{1$"
+"""As mathematics: text that is changed, and text that cannot be read."""
+
+
+@pytest.mark.parametrize("said", [DOLLARS, BROKEN, "$", "_^{}\\undefined $$", "50$ and 60$", "%(start)s {0}", "<svg>&"])
+@pytest.mark.parametrize("kind", ["png", "svg"])
+def test_words_are_drawn_as_they_are(said: str, kind: str) -> None:
+    there = [replace(gpu, hostname=f"{said}{i}", model=said) for i, gpu in enumerate((P40, T4))]
+    runs = tuple(run(300 * i, 300 * (i + 1), f"{said}{i}", said, gpu.hostname) for i, gpu in enumerate(there))
+    runs += tuple(run(600 + 20 * i, 620 + 20 * i, said, said, there[0].hostname) for i in range(10))
+    of = figure(
+        picture(*(series([50.0] * 200, gpu=gpu) for gpu in there), runs=runs,
+                throttled=tuple(held(0, 100, gpu=gpu) for gpu in there)),
+        said, UTC,
+    )  # fmt: skip
+    of.savefig(io.BytesIO(), format=kind)
+    texts = [text for text in of.findobj(Text) if isinstance(text, Text)]
+    assert not any(text.get_parse_math() for text in texts)
+    assert of.texts[0].get_text() == said
+    assert {f"{said}{i} · {i} {said}" for i in (0, 1)} <= {text.get_text() for text in texts}
+
+
+def test_dollars_are_in_the_file() -> None:
+    of = figure(picture(series([50.0] * 200), runs=(run(0, 2000, "bench", DOLLARS),)), zone=UTC)
+    file = io.BytesIO()
+    of.savefig(file, format="svg")
+    assert DOLLARS.encode() in file.getvalue()
+
+
+def test_to_cut_a_very_long_memo_few_measurements_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = 0
+    measure = Text.get_window_extent
+
+    def counted(self: Text, *args: Any, **more: Any) -> Any:
+        nonlocal measured
+        measured += 1
+        return measure(self, *args, **more)
+
+    of = picture(series([50.0] * 200), runs=tuple(run(200 * i, 200 * i + 200, "bench", "x" * 1024) for i in range(10)))
+    monkeypatch.setattr(lanes, "LONGEST", 200)
+    axes = figure(of, zone=UTC).axes[0]
+    assert all(5 < len(memo) <= 201 for memo in words(axes)[1::2])
+    axes = figure(of, zone=UTC).axes[0]
+    texts = [t for t in axes.texts if t.get_gid() == "run"]
+    texts[1].set_text("x" * 200)
+    monkeypatch.setattr(Text, "get_window_extent", counted)
+    lanes.fit_labels(axes)
+    assert measured <= 2 * len(texts) + 10
+
+
+@pytest.mark.parametrize("letters", [1, 4, 5, 6, 7, 40, 200])
+@pytest.mark.parametrize("length", [10, 40, 100, 400, 2000])
+def test_as_many_letters_are_shown_as_fit(letters: int, length: float) -> None:
+    of = figure(picture(series([50.0] * 200), runs=(run(0, length, None, "m" * letters),)), zone=UTC)
+    (box,) = (p.get_window_extent() for p in of.axes[0].patches)
+    _, memo = (t for t in of.axes[0].texts if t.get_gid() == "run")
+    shown = memo.get_text()
+    if shown == "m" * letters:
+        return
+    assert shown == "" or (shown.endswith("…") and len(shown) > 5)
+    assert memo.get_window_extent().width <= box.width
+    memo.set_text("m" * max(len(shown), 5) + "…")
+    assert memo.get_window_extent().width > box.width - 6 - 1, "one more has no room"
+
+
 def test_a_tag_without_room_is_explained_in_a_legend() -> None:
     runs = tuple(run(20 * i, 20 * i + 20, ("idle", "bench", "prod")[i % 3], None) for i in range(100))
     (legend,) = figure(picture(series([50.0] * 200), runs=runs), zone=UTC).legends
     assert [t.get_text() for t in legend.get_texts()] == ["idle", "bench", "prod"]
+
+
+def test_a_legend_explains_any_tag_in_few_letters() -> None:
+    runs = tuple(run(20 * i, 20 * i + 20, ("_hidden", "x" * 1024)[i % 2], None) for i in range(100))
+    (legend,) = figure(picture(series([50.0] * 200), runs=runs), zone=UTC).legends
+    assert [t.get_text() for t in legend.get_texts()] == ["_hidden", "x" * 39 + "…"]
 
 
 def test_a_long_memo_alone_is_shown_whole_where_there_is_room() -> None:
@@ -222,11 +311,26 @@ def test_the_foot_says_range_source_and_points_in_the_zone() -> None:
     assert foot(of, tokyo).endswith("from gpu_metrics_1min, 10 min means, band: minimum to maximum  ·  status: ...")
 
 
+def test_the_foot_of_a_short_range_says_seconds() -> None:
+    assert foot(picture(series([50.0] * 4)), UTC).startswith("2026-01-04 00:00:00 to 2026-01-04 00:00:40  ·")
+
+
 def test_the_axis_is_local_time_with_its_zone() -> None:
     of = figure(picture(series([50.0] * 360)), zone=ZoneInfo("Asia/Tokyo"))
     (panel,) = of.axes
     assert panel.get_xlabel() == "local time (JST, UTC+09:00)"
     assert "09:30" in [t.get_text() for t in panel.get_xticklabels()]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "some"), [(20, "00:00:10"), (60, "00:00:30"), (240, "00:02:00"), (1500, "00:15"), (3600, "00:30")]
+)
+def test_the_ticks_of_a_short_range_are_times_of_day(seconds: int, some: str) -> None:
+    (panel,) = figure(picture(series([50.0] * (seconds + 1), step=1.0)), zone=UTC).axes
+    ticks = [t.get_text() for t in panel.get_xticklabels()]
+    assert some in ticks
+    assert len(set(ticks)) == len(ticks)
+    assert all(len(tick.split(":")) >= 2 for tick in ticks if tick != "Jan 04"), ticks
 
 
 def test_days_are_named_with_their_month() -> None:

@@ -105,6 +105,13 @@ def test_impossible_ranges() -> None:
         time_range(1, NOW - HOUR, NOW, NOW)
 
 
+def test_the_first_and_the_last_year_can_be_asked_for_in_any_offset() -> None:
+    for offset in ("-23:59", "+23:59"):
+        asked = selection("--start", f"1970-01-01T00:00:00{offset}", "--end", f"2100-12-31T23:59:59{offset}")
+        assert asked.end.timestamp() > asked.start.timestamp()
+    assert selection("--start", "1970-01-01").start.timestamp() == pytest.approx(0, abs=DAY.total_seconds())
+
+
 def test_the_runbooks_command_lines() -> None:
     asked = selection("--hours", "24", "--exclude-prod", "--include-memo", "fan=100%", "--include-memo", "fan=25%")
     assert (asked.start, asked.exclude_prod, asked.memos) == (NOW - DAY, True, ("fan=100%", "fan=25%"))
@@ -117,8 +124,16 @@ def test_the_runbooks_command_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    "flags", [("--hours", "0"), ("--hours", "nan"), ("--start", "soon"), ("--metric", "x"), ("--out", "picture.gif")]
-)
+    "flags",
+    [
+        ("--hours", "0"), ("--hours", "nan"), ("--hours", "-1"), ("--hours", "inf"), ("--hours", "1e300"),
+        ("--hours", "1e9"), ("--hours", "1e6"), ("--start", "soon"), ("--start", "0001-01-01"),
+        ("--start", "0001-01-01T00:00:00+14:00"), ("--end", "9999-12-31T23:59:59-14:00"),
+        ("--start", "9990-01-01", "--hours", "1e6"), ("--start", "1969-12-31"), ("--end", "2101-01-01"),
+        ("--start", "2090-01-01", "--hours", "1e6"), ("--gpu", ""), ("--gpu", "0", "--gpu", " "), ("--metric", "x"),
+        ("--out", "picture.gif"),
+    ],
+)  # fmt: skip
 def test_a_wrong_command_line_ends_with_a_line_and_two(
     flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:

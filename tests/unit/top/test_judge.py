@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.andon import AndonSystem
+from services.andon import AndonSystem, Severity
 from services.top.frame import Row, Xid
 from services.top.judge import Light, Verdict, duration, judge
 from tests.unit.top.rows import BUSY, HandClock, row
@@ -31,8 +31,8 @@ def test_a_working_gpu_is_green() -> None:
         (row(values={}), Light.GREY, "?", "no values"),
         (with_values(gpu_temp=80), Light.YELLOW, "HOT", None),
         (with_values(gpu_temp=90), Light.RED, "HOT", None),
-        (with_values(fb_used=21000), Light.YELLOW, "MEM", None),
-        (with_values(fb_used=23000), Light.RED, "MEM", None),
+        (with_values(fb_used=21000), Light.GREEN, "ok", "memory 91 %"),
+        (with_values(fb_used=23000), Light.RED, "MEM", "memory 100 %"),
         (with_values(clocks_event_reasons=0x20), Light.YELLOW, "SLOW", "throttled: sw_thermal"),
         (with_values(clocks_event_reasons=0x48), Light.RED, "SLOW", "throttled: hw_slowdown, hw_thermal"),
         (with_values(clocks_event_reasons=0x4), Light.GREEN, "ok", "throttled: power_cap"),
@@ -56,6 +56,11 @@ def test_old_values_are_stale_whatever_they_say() -> None:
     assert judged(row(), age=10.0).word == "ok"
 
 
+@pytest.mark.parametrize("age", [1e300, float("inf")])
+def test_an_absurd_age_is_stale_in_few_words(age: float) -> None:
+    assert judged(row(), age=age).notes == ("last seen over 1000 d ago",)
+
+
 def test_an_xid_has_the_light_of_its_meaning() -> None:
     verdict = judged(row(xid=Xid(79)))
     assert (verdict.light, verdict.word) == (Light.RED, "XID")
@@ -74,6 +79,13 @@ def test_at_the_power_limit_the_figure_is_yellow_and_the_gpu_is_well() -> None:
     verdict = judged(with_values(power_usage=249.0))
     assert (verdict.light, verdict.colours) == (Light.GREEN, {"power_usage": Light.YELLOW})
     assert [alert.kind for alert in verdict.alerts] == ["PowerLimit"]
+
+
+def test_much_memory_is_a_note_and_a_coloured_figure_and_still_an_alert() -> None:
+    """A card that serves a language model holds 90 % from morning to night."""
+    verdict = judged(with_values(fb_used=21000))
+    assert verdict.colours == {"fb_used": Light.YELLOW}
+    assert [(alert.kind, alert.severity) for alert in verdict.alerts] == [("MemoryPressure", Severity.WARNING)]
 
 
 @pytest.mark.parametrize(("used", "word", "note"), [(8192, "IDLE", "idle 5 min, memory held"), (0, "ok", "idle 5 min")])

@@ -8,10 +8,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from services.contract.event import Status
 from services.exporter.reading import Process
 from services.top import figures, table
-from services.top.run import plain
 from services.top.screen import ORDERS, State, draw, press
+from services.top.stream import plain
 from tests.unit.top.rows import BENCH, BUSY, NOW, frame, row, state
 
 
@@ -34,7 +35,7 @@ def test_it_fills_the_terminal_and_never_runs_over(width: int, height: int, gpus
 
 
 def test_a_card_shows_the_figures_and_unknown_ones_as_a_dash() -> None:
-    lines = text_of(state(row(pci_bus_id="00000000:31:00.0", status=BENCH)))
+    lines = text_of(state(row(pci_bus_id="00000000:31:00.0", status=BENCH), row(1)))
     text = "\n".join(lines)
     for said in ("71 C", "180/250 W", "97 %", "8.0/22.5 GiB 36 %", "SM 1303 MHz", "P0", "fan -", "ECC -", "● ok",
                  "00000000:31:00.0", "[bench: gpu-burn]"):  # fmt: skip
@@ -165,9 +166,69 @@ def test_columns_of_higher_rank_stay_when_it_gets_narrow() -> None:
         return [c.head for c in table.columns(width, hosts) if c.head]
 
     assert heads(200, ["a"]) == ["GPU", "NAME", "STATE", *(c.head for c in table.FIGURES)]
-    assert heads(80, ["a", "b"]) == ["HOST", "GPU", "STATE", "TEMP", "POWER", "UTIL", "MEM"]
+    assert heads(80, ["a"]) == ["GPU", "NAME", "STATE", "TEMP", "POWER", "UTIL", "MEM"]
+    assert heads(80, ["a", "b"]) == ["HOST", "GPU", "NAME", "STATE", "TEMP", "POWER", "UTIL"]
     assert heads(30, ["a", "b"]) == ["HOST", "GPU", "STATE", "TEMP"]
     assert heads(None, []) == ["HOST", "GPU", "NAME", "STATE", *(c.head for c in table.FIGURES)]
+
+
+@pytest.mark.parametrize("model", ["Tesla P40", "NVIDIA A100-SXM4-80GB", "NVIDIA H100 80GB HBM3"])
+def test_on_80_columns_the_model_is_whole(model: str) -> None:
+    lines = text_of(state(*(row(i, model=model, status=BENCH) for i in range(8))), width=80, height=24)
+    assert sum(model.removeprefix("NVIDIA ") in line for line in lines) == 8
+
+
+def test_the_column_of_names_takes_what_they_need() -> None:
+    short, long = (table.columns(120, ["a"], [name]) for name in ("Tesla P40", "RTX 6000 Ada Generation"))
+    assert [c.width for c in (short[1], long[1])] == [9, 17]
+    assert len(short) >= len(long)
+
+
+@pytest.mark.parametrize("height", [24, 60])
+def test_a_status_that_all_share_is_said_once(height: int) -> None:
+    lost = row(8, lost="GPU is lost", values={})
+    text = text_of(state(*(row(i, status=BENCH) for i in range(8)), lost), height=height)
+    assert text[1].endswith("[bench: gpu-burn]")
+    assert sum("gpu-burn" in line for line in text) == 1
+
+
+def test_statuses_that_differ_are_said_of_each() -> None:
+    prod = Status(tag="prod")
+    text = text_of(state(row(0, status=BENCH), row(1, "attic", status=prod), row(2, "loft")), height=8)
+    assert "[" not in text[1]
+    assert [line.rpartition("[")[2] for line in text if "[" in line] == ["prod]", "bench: gpu-burn]"]
+
+
+def test_the_plain_table_says_the_status_of_each_gpu() -> None:
+    assert all(
+        line.endswith("[bench: gpu-burn]") for line in plain(state(*(row(i, status=BENCH) for i in (0, 1))), NOW)[1:]
+    )
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 40), (30, 8)])
+def test_the_question_mark_shows_the_keys(width: int, height: int) -> None:
+    of = state(row())
+    assert "? help" in text_of(of)[-1]
+    assert press(of, "?")
+    lines = text_of(of, width, height)
+    assert len(lines) == height
+    assert max(map(cell_len, lines)) <= width
+    text = "\n".join(lines)
+    assert "71 C" not in text
+    assert "quit" in text
+    if height >= 24:
+        for each in (*ORDERS, "HOT", "LOST", "STALE", "any key"):
+            assert each in text, each
+    assert press(of, "s")
+    assert of.order == "index", "the key that closes the help does nothing else"
+    assert "71 C" in "\n".join(text_of(of))
+
+
+@pytest.mark.parametrize("key", ["q", "\x03"])
+def test_leaving_from_the_help(key: str) -> None:
+    of = state(row())
+    press(of, "?")
+    assert press(of, key) is False
 
 
 def test_the_plain_table_cuts_nothing() -> None:

@@ -9,6 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from services.__main__ import build_parser
+from services.andon import AndonSystem
+from services.contract.event import Status
 from services.exporter.reading import Device, Lost, Process, Reading, SourceError, Sweep, Trouble
 from services.settings import load
 from services.top import local, run
@@ -16,9 +18,12 @@ from services.top.document import document
 from services.top.frame import Frame, View, ViewError, Xid
 from services.top.history import History
 from services.top.keys import Bell, split
+from services.top.screen import State
 from services.top.serve import render
+from services.top.stream import Printer, plain, show
 from services.top.watch import Watcher
-from tests.unit.top.rows import BENCH, BUSY, NOW, frame, row, state
+from tests.unit.top.rows import BENCH, BUSY, NOW, HandClock, frame, row, state
+from tests.unit.top.test_screen import text_of
 
 
 class Double(View):
@@ -108,7 +113,7 @@ def test_the_document_of_a_failure_shows_no_old_values() -> None:
 
 
 def test_prometheus_has_the_prefix_and_the_device_and_no_unknown_value() -> None:
-    status, body = render(frame(row(3, values={"gpu_temp": 71}), row(4, lost="x", values={})), "entrenar")
+    status, body = render(state(row(3, values={"gpu_temp": 71}), row(4, lost="x", values={})), "entrenar", NOW)
     assert status == 200
     assert 'entrenar_gpu_temperature_celsius{device="3"} 71' in body
     assert "utilization" not in body
@@ -116,10 +121,127 @@ def test_prometheus_has_the_prefix_and_the_device_and_no_unknown_value() -> None
 
 
 def test_prometheus_refuses_what_it_cannot_say() -> None:
-    assert render(None, "x")[0] == 503
-    status, body = render(frame(row(0, host="a"), row(0, host="b")), "x")
+    assert render(state(), "x", NOW)[0] == 503
+    status, body = render(state(row(0, host="a"), row(0, host="b")), "x", NOW)
     assert status == 503
     assert "--host" in body
+    failed = state(row())
+    failed.failed("no driver")
+    assert render(failed, "x", NOW) == (503, "the GPUs cannot be read at the moment: no driver\n")
+
+
+@pytest.mark.parametrize("age", [0.0, None])
+def test_prometheus_serves_no_stale_value_while_the_source_hangs(age: float | None) -> None:
+    of = state(row(age=age))
+    assert render(of, "x", NOW + 10)[0] == 200
+    status, body = render(of, "x", NOW + 11)
+    assert (status, body) == (503, "nvml: the newest values are 11 s old, which is not the present\n")
+
+
+def test_prometheus_leaves_out_the_gpus_whose_values_are_stale() -> None:
+    status, body = render(state(row(0, age=1.0), row(1, age=60.0)), "x", NOW)
+    assert status == 200
+    assert 'device="0"' in body
+    assert 'device="1"' not in body
+
+
+# --- the stream -----------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_says_stale_while_the_source_hangs(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = HandClock()
+    printer = Printer(state(), clock, as_json=False)
+    printer.step([frame(row())])
+    assert "ok" in capsys.readouterr().out
+    for _ in range(20):
+        clock.sleep(0.5)
+        printer.step([])
+    assert capsys.readouterr().out == "", "not before it is stale"
+    clock.sleep(0.5)
+    printer.step([])
+    said = capsys.readouterr().out
+    assert "STALE" in said
+    assert "last seen 10 s ago" in said
+    printer.step([])
+    assert capsys.readouterr().out == ""
+    clock.sleep(11)
+    printer.step([])
+    assert "last seen 22 s ago" in capsys.readouterr().out
+    printer.step([frame(row(), time=NOW + clock.now)])
+    assert "STALE" not in capsys.readouterr().out
+
+
+def test_a_stream_says_that_nothing_ever_came(capsys: pytest.CaptureFixture[str]) -> None:
+    clock, of = HandClock(), state()
+    printer = Printer(of, clock, as_json=False)
+    for seconds in (11, 22):
+        clock.sleep(11)
+        printer.step([])
+        assert f"gpumon top: nvml has not answered for {seconds} s\n" in capsys.readouterr().err
+    printer.step([frame(row(), time=NOW + clock.now)])
+    assert of.error is None
+    assert "ok" in capsys.readouterr().out
+
+
+def test_a_stream_of_documents_says_stale_too(capsys: pytest.CaptureFixture[str]) -> None:
+    clock = HandClock()
+    printer = Printer(state(), clock, as_json=True)
+    printer.step([frame(row())])
+    clock.sleep(11)
+    printer.step([])
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (first["gpus"][0]["state"], second["gpus"][0]["state"]) == ("ok", "stale")
+    assert second["gpus"][0]["age_seconds"] == 11
+
+
+# --- text from elsewhere --------------------------------------------------------------------------------------------
+
+EVIL = "a\x1b[2J\nb\x9b31m\u202ec\x07\r"
+
+
+def evil() -> State:
+    processes = (Process(7, EVIL, EVIL, 5, EVIL),)
+    status = Status(tag=EVIL, memo=EVIL)
+    return state(
+        row(0, model=EVIL, pci_bus_id=EVIL, driver=EVIL, status=status, processes=processes, host=EVIL),
+        row(1, lost=EVIL, values={}, host=EVIL, instance_profile=EVIL, instance_id=1),
+    )
+
+
+@pytest.mark.parametrize(("width", "height"), [(120, 40), (60, 8)])
+def test_no_control_character_reaches_the_screen(width: int, height: int) -> None:
+    for of in (evil(), evil()):
+        of.source = EVIL
+        lines = text_of(of, width, height)
+        assert len(lines) == height
+        assert not [c for line in lines for c in line if not c.isprintable()]
+        of.failed(EVIL)
+        assert not [c for line in text_of(of, width, height) for c in line if not c.isprintable()]
+    of = State(EVIL, 2.0, 10.0, AndonSystem(clock=HandClock()))
+    assert all(line.isprintable() for line in text_of(of))
+
+
+def test_no_control_character_reaches_the_plain_table_and_a_gpu_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = plain(evil(), NOW)
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)
+    of = state()
+    of.failed(EVIL)
+    show(of, NOW, as_json=False)
+    assert capsys.readouterr().err.removesuffix("\n").isprintable()
+
+
+def test_json_keeps_what_was_said_and_escapes_it(capsys: pytest.CaptureFixture[str]) -> None:
+    show(evil(), NOW, as_json=True)
+    said = capsys.readouterr().out
+    assert said.removesuffix("\n").isprintable()
+    assert json.loads(said)["gpus"][0]["model"] == EVIL
+
+
+def test_the_document_is_json_whatever_the_age() -> None:
+    of = state(row(age=float("inf")))
+    said = json.loads(json.dumps(document(of, NOW), allow_nan=False))
+    assert (said["gpus"][0]["state"], said["gpus"][0]["age_seconds"]) == ("stale", None)
 
 
 # --- the thread -----------------------------------------------------------------------------------------------------
@@ -183,11 +305,17 @@ def test_once_as_json_fails_with_a_document(
     assert json.loads(capsys.readouterr().out)["error"] == "refused"
 
 
-@pytest.mark.parametrize("flags", [("--interval", "0"), ("--limit", "0"), ("--url", "no port")])
+@pytest.mark.parametrize(
+    "flags",
+    [("--interval", "0"), ("--interval", "inf"), ("--interval", "nan"), ("--interval", "1e300"), ("--limit", "0"),
+     ("--port", "70000"), ("--port", "-1"), ("--url", "no port")],
+)  # fmt: skip
 def test_wrong_arguments(flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
     args = build_parser("top").parse_args(["top", "--once", *flags])
     assert run.run(args, load()) == 2
-    assert capsys.readouterr().err.startswith("gpumon top: ")
+    said = capsys.readouterr().err
+    assert said.startswith("gpumon top: ")
+    assert said.count("\n") == 1
 
 
 def test_only_the_hosts_asked_for() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from services.exporter.attribution.attributor import KEEP, Attributor, open_attributor
+from services.exporter.attribution.attributor import KEEP, MOST, UNKNOWN, Attributor, open_attributor
 from services.exporter.attribution.hpc_jobs import Jobs
 from services.exporter.attribution.mig_owner import Owner
 from services.exporter.reading import Device
@@ -176,3 +176,28 @@ def test_opened_as_the_settings_say(tmp_path: object) -> None:
     jobs = open_attributor(load(hpc_job_mapping_dir=tmp_path), 1.0)
     assert jobs is not None
     assert jobs.failures == {"hpc": 0}
+
+
+def test_a_gpu_with_more_holders_than_can_be_is_told_with_none(caplog: pytest.LogCaptureFixture) -> None:
+    crowd = [Held(UUID, pod=f"pod-{number}") for number in range(MOST + 1)]
+    made = attributor(*crowd, Held("GPU-other"))
+    assert made.labels(GPU) == []
+    assert made.labels(OTHER) == [labels()]
+    assert made.failures == {"kubernetes": 1}
+    assert f"more than {MOST} containers on one GPU: {UUID}" in caplog.text
+    assert len(attributor(*crowd[:MOST]).labels(GPU)) == MOST
+
+
+def test_unknown_mig_devices_are_asked_for_up_to_a_number() -> None:
+    asked: list[str] = []
+
+    def unknown(uuid: str) -> Owner | None:
+        asked.append(uuid)
+        return None
+
+    held = [Held(f"MIG-{number % 1000}") for number in range(3000)]
+    made = Attributor(pods=lambda: held, owner_of_mig=unknown, clock=HandClock())
+    made.poll()
+    assert len(asked) == UNKNOWN
+    made.poll()
+    assert len(asked) == 2 * UNKNOWN

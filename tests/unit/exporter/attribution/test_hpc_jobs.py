@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from services.exporter.attribution import hpc_jobs
-from services.exporter.attribution.hpc_jobs import HpcJobsError, read
+from services.exporter.attribution.hpc_jobs import HpcJobsError, Jobs, read
 
 
 def test_jobs_by_gpu_and_by_instance(tmp_path: Path) -> None:
@@ -30,14 +31,14 @@ def test_a_folder_with_a_gpus_name_is_said_and_the_others_count(tmp_path: Path) 
     (tmp_path / "1").write_text("4711")
     jobs = read(tmp_path)
     assert jobs.by_slot == {(1, None): ("4711",)}
-    assert jobs.unreadable == (f"{tmp_path}/0: Is a directory",)
+    assert jobs.unreadable == (f"{tmp_path}/0: it is a directory, not a regular file",)
 
 
 def test_a_file_that_goes_while_we_read_holds_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "0").write_text("4711")
     (tmp_path / "1").write_text("4712")
-    names = sorted(tmp_path.iterdir())
-    monkeypatch.setattr(Path, "iterdir", lambda _: iter(names))
+    names = os.listdir(tmp_path)
+    monkeypatch.setattr(os, "listdir", lambda _: names)
     (tmp_path / "0").unlink()
     jobs = read(tmp_path)
     assert jobs.by_slot == {(1, None): ("4712",)}
@@ -46,8 +47,40 @@ def test_a_file_that_goes_while_we_read_holds_nothing(tmp_path: Path, monkeypatc
 
 def test_text_that_is_none_harms_nobody(tmp_path: Path) -> None:
     (tmp_path / "0").write_bytes(b"\xff\xfe\n" + b"7" * (2 * hpc_jobs.MAX_BYTES))
-    ids = read(tmp_path).by_slot[0, None]
-    assert sum(map(len, ids)) <= hpc_jobs.MAX_BYTES
+    (tmp_path / "1").write_bytes(b"\xff\n4711")
+    jobs = read(tmp_path)
+    assert jobs.by_slot == {(1, None): ("\ufffd", "4711")}
+    assert jobs.unreadable == (f"{tmp_path}/0: it is larger than 65536 bytes",)
+
+
+@pytest.mark.parametrize("text", ["7" * 257, "\n".join(map(str, range(129)))])
+def test_a_list_no_batch_system_writes_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "0").write_text(text)
+    jobs = read(tmp_path)
+    assert jobs.by_slot == {}
+    assert len(jobs.unreadable) == 1
+
+
+@pytest.mark.timeout(10)
+def test_a_fifo_holds_up_nobody(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "0")
+    (tmp_path / "1").write_text("4711")
+    jobs = read(tmp_path)
+    assert jobs.by_slot == {(1, None): ("4711",)}
+    assert jobs.unreadable == (f"{tmp_path}/0: it is a FIFO, not a regular file",)
+
+
+def test_names_that_are_no_text_or_no_ascii_are_not_ours(tmp_path: Path) -> None:
+    for name in (b"\xff", b"0\xff", "\u0663".encode()):
+        Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name)).write_text("4711")
+    assert read(tmp_path) == Jobs({}, ())
+
+
+def test_a_directory_of_thousands_is_refused(tmp_path: Path) -> None:
+    for number in range(hpc_jobs.MAX_FILES + 1):
+        (tmp_path / str(number)).touch()
+    with pytest.raises(HpcJobsError, match="1025 files, at most 1024 are read"):
+        read(tmp_path)
 
 
 def test_no_directory_is_said(tmp_path: Path) -> None:

@@ -70,4 +70,12 @@ def test_documents_of_nvidia_smi_are_handed_on(tmp_path: Path) -> None:
 def test_mock() -> None:
     source = open_source(settings(source="mock"))
     assert source.name == "mock"
-    assert len(source.read().readings) == 8
+    assert [r.device.model for r in source.read().readings] == ["NVIDIA A100-SXM4-80GB"] * 8
+
+
+def test_mock_of_the_boards_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPORTER_MOCK", "P40=1, H100=2")
+    readings = open_source(settings(source="mock")).read().readings
+    assert [(r.device.index, r.device.model) for r in readings] == [
+        (0, "Tesla P40"), (1, "NVIDIA H100 80GB HBM3"), (2, "NVIDIA H100 80GB HBM3"),
+    ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,31 @@ def test_what_the_catalogue_writes_is_taken(tmp_path: Path, capsys: pytest.Captu
     assert main(["catalogue", "--format", "dcgm-csv"]) == 0
     selection = load(written(tmp_path, capsys.readouterr().out))
     assert {counter.metric for counter in selection.counters} == set(METRICS)
+
+
+@pytest.mark.timeout(10)
+def test_a_file_that_is_none_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path / "fifo", tmp_path, Path("/dev/zero")):
+        with pytest.raises(CountersFileError, match=f"counters file {path}: it is a .*, not a regular file"):
+            load(path)
+
+
+def test_a_file_without_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "counters.csv"
+    with path.open("wb") as file:
+        file.truncate(10 * 2**30)
+    with pytest.raises(CountersFileError, match="larger than 1048576 bytes"):
+        load(path)
+
+
+def test_a_cell_above_what_csv_takes_is_told_with_its_line(tmp_path: Path) -> None:
+    with pytest.raises(CountersFileError, match="line 2: field larger than field limit"):
+        load(written(tmp_path, "\nDCGM_FI_DEV_GPU_TEMP, gauge, " + "x" * 200_000))
+
+
+def test_wrong_lines_are_named_up_to_a_number(tmp_path: Path) -> None:
+    with pytest.raises(CountersFileError) as raised:
+        load(written(tmp_path, "x\n" * 1000))
+    assert len(str(raised.value).splitlines()) == 21
+    assert "and 980 more wrong lines" in str(raised.value)

@@ -14,7 +14,7 @@ from tests.unit.exporter.service.doubles import FakeClock
 
 
 def test_it_is_a_source() -> None:
-    source: Source = MockSource(fleet("dock"), FakeClock())
+    source: Source = MockSource(fleet("dock", (("A100", 8),)), FakeClock())
     sweep = source.read()
     source.close()
     assert (source.name, sweep.source) == ("mock", "mock")
@@ -63,6 +63,16 @@ def test_a_gpu_off_the_bus_is_lost() -> None:
     sweep = source.read()
     assert [reading.device.index for reading in sweep.readings] == [0]
     assert [(lost.uuid, lost.reason) for lost in sweep.lost] == [(gone.uuid, "GPU is lost")]
+
+
+def uuids(host: str, *gpus: tuple[str, int]) -> list[str]:
+    return [gpu.uuid for gpu in fleet(host, gpus).gpus]
+
+
+def test_another_model_in_the_same_place_is_another_gpu() -> None:
+    p40, a100 = uuids("dock", ("P40", 2)), uuids("dock", ("A100", 2))
+    assert len({*p40, *a100, *uuids("attic", ("P40", 2))}) == 6
+    assert uuids("dock", ("P40", 1), ("A100", 1)) == [p40[0], a100[1]], "the same board in the same place stays itself"
 
 
 def test_unknown_boards_are_refused() -> None:

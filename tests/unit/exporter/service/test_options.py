@@ -72,20 +72,21 @@ def test_host_names() -> None:
 
 
 def test_boards_of_the_mock() -> None:
-    given = parsed("--mock", "P40", "--mock", "H100=4")
-    assert given.mock is not None
-    assert [gpu.model.key for gpu in given.mock.gpus] == ["P40", *["H100"] * 4]
-    assert given.settings.exporter_source == "mock"
-    assert parsed("--source", "mock").mock is None
+    given = settings("--mock", "P40", "--mock", "H100=4", exporter_mock="T4=2")
+    assert (given.exporter_source, given.exporter_mock) == ("mock", "P40,H100=4")
+    assert settings("--source", "mock").exporter_mock == "A100=8"
+    assert settings("--source", "mock", exporter_mock="T4=2").exporter_mock == "T4=2"
+    assert settings(exporter_mock="T4=2").exporter_source == "auto", "boards alone do not choose the source"
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--mock", "P40", "--source", "nvml"], "--mock with --source nvml"),
-        (["--mock", "P40=0"], "--mock P40=0: the count"),
-        (["--mock", "P40=x"], "--mock P40=x: the count"),
+        (["--mock", "P40=0"], "--mock: P40=0: the count"),
+        (["--mock", "P40=x"], "--mock: P40=x: the count"),
         (["--mock", "X1"], "--mock: unknown model 'X1'"),
+        (["--mock", "A100=30", "--mock", "P40=3"], "--mock: 33 GPUs; a simulated host has at most 32"),
     ],
 )
 def test_flags_that_do_not_go_together(flags: list[str], message: str) -> None:

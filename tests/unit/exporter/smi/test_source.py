@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from services.exporter.reading import SourceError, Sweep, Trouble
 from services.exporter.smi import program as smi_program
 from services.exporter.smi.source import SmiSource
 from tests.support.fake_smi import FakeSmi, GpuState, MigState, fixture
+from tests.support.processes import wait_until
 
 LIMIT = 20.0
 """Seconds; far more than the fake needs on a loaded machine."""
@@ -199,9 +202,13 @@ def _running(text: str) -> list[int]:
     deadline = time.monotonic() + 5
     found = [0]
     while found and time.monotonic() < deadline:
-        found = [p.pid for p in psutil.process_iter(["cmdline", "status"]) if text in " ".join(p.info["cmdline"] or ())]
-        found = [pid for pid in found if pid != os.getpid()]
+        found = _with(text)
     return found
+
+
+def _with(text: str) -> list[int]:
+    found = [p.pid for p in psutil.process_iter(["cmdline", "status"]) if text in " ".join(p.info["cmdline"] or ())]
+    return [pid for pid in found if pid != os.getpid()]
 
 
 def test_a_lost_gpu_in_the_document(tmp_path: Path) -> None:
@@ -381,3 +388,34 @@ def test_a_gpu_that_says_something_else_when_asked_alone_is_lost_too(tmp_path: P
         (tmp_path / "proc/driver/nvidia/gpus" / pci).mkdir(parents=True)
     sweep = SmiSource(str(program), LIMIT, proc=tmp_path / "proc").read()
     assert [(lost.index, lost.reason) for lost in sweep.lost] == [(1, "Something else"), (0, "GPU is lost")]
+
+
+@pytest.mark.timeout(60)
+def test_a_reading_under_way_ends_when_the_source_is_closed(tmp_path: Path) -> None:
+    smi = FakeSmi(tmp_path)
+    smi.hang()
+    hung = source(smi, timeout=50.0)
+    ended: list[object] = []
+    reading = threading.Thread(target=lambda: ended.append(trouble(hung)))
+    reading.start()
+    wait_until(lambda: _with(str(tmp_path)) != [], within=20, what="nvidia-smi")
+    hung.close()
+    reading.join(20)
+    assert ended
+    assert not _running(str(tmp_path))
+
+
+@pytest.mark.timeout(60)
+def test_a_program_that_ends_leaves_no_nvidia_smi_behind(tmp_path: Path) -> None:
+    smi = FakeSmi(tmp_path)
+    smi.hang()
+    code = (
+        "import sys, threading; from services.exporter.smi.source import SmiSource; "
+        "threading.Thread(target=SmiSource(sys.stdin.readline().strip(), 50.0).read, daemon=True).start(); "
+        "sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, text=True) as program:
+        assert program.stdin is not None
+        print(smi.program, file=program.stdin, flush=True)
+        wait_until(lambda: _with(str(tmp_path)) != [], within=20, what="nvidia-smi")
+    assert not _running(str(tmp_path))

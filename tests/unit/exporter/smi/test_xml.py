@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -272,3 +273,19 @@ def _seconds(xml: bytes) -> float:
     begun = time.perf_counter()
     assert len(parse(xml, processes=True).readings) == 8
     return time.perf_counter() - begun
+
+
+def test_names_of_programs_are_not_the_drivers_word() -> None:
+    text = fixture("tesla-p40").decode()
+    name = "<process_info><pid>42</pid><type>C</type><process_name>GPU is lost</process_name></process_info>"
+    named = re.sub("<processes>.*?</processes>", f"<processes>{name}</processes>", text, flags=re.DOTALL)
+    named = re.sub("<accounted_processes>.*?</accounted_processes>|<accounted_processes/>", "", named, flags=re.DOTALL)
+    named = named.replace("</gpu>", f"<accounted_processes>{name}</accounted_processes></gpu>")
+    assert named.count("GPU is lost") == 2
+    log = parse(named.encode(), processes=True)
+    assert len(log.readings) == 1
+    assert log.lost == ()
+
+
+def test_a_word_that_only_begins_alike_is_no_loss() -> None:
+    assert parse(changed("tesla-p40", ("<serial>", "<serial>GPU is lostless"))).lost == ()

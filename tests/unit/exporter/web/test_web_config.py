@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import ssl
 import subprocess
 from pathlib import Path
@@ -176,3 +177,22 @@ def test_the_kind_of_tls_stays_and_users_change_all_the_same(folder: Path, caplo
     assert config._state.context is before
     assert config._state.auth is not None
     assert "with a restart only" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("[" * 5_000, "nested too deep"), ("[" * 100_000, "larger than 65536 bytes"), ("\t", "no YAML")],
+)
+def test_nonsense_is_refused_in_words(folder: Path, text: str, message: str) -> None:
+    with pytest.raises(WebConfigError, match=message):
+        load(write(folder, text))
+
+
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("name", ["web.yml", "server.crt", "server.key"])
+def test_a_fifo_is_not_waited_for(folder: Path, name: str) -> None:
+    path = write(folder, TLS)
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(WebConfigError, match=f"{name}: it is a FIFO, not a regular file"):
+        load(path)

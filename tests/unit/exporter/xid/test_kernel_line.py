@@ -79,6 +79,17 @@ def test_lines_of_the_driver(text: str, expected: object) -> None:
         "NVRM: Xid (PCI:nonsense): 79, whatever",
         "NVRM: Xid (PCI:::::): 79, whatever",
         "usb 1-1: GPU has fallen off the bus",
+        f"usb 1-1: Product: {TEXT}",  # a device calls itself so
+        f"usb 1-1: Product: NVRM: GPU at PCI:0000:9b:00: {UUID}",
+        "usb 1-1: Product: NVRM: GPU 0000:9b:00.0: GPU has fallen off the bus.",
+        f"x\n{TEXT}",
+        f"[x] {TEXT}",
+        "NVRM: Xid (PCI:0000:9b:00): 0, no error",
+        "NVRM: Xid (PCI:0000:9b:00): 1234567, x",
+        "NVRM: Xid (PCI:0000:9b:00): \u0663\u0661, x",
+        "NVRM: Xid (PCI:" + "0" * 5000 + ":9b:00): 31, x",
+        "NVRM: Xid (PCI:0000:9b:00 GPU-I:" + "9" * 5000 + "): 31, x",
+        "NVRM: GPU at PCI:0000:9b:00: GPU-" + "5" * 500,
     ],
 )
 def test_other_lines_say_nothing_of_xids(text: str) -> None:
@@ -144,6 +155,37 @@ def test_journal_entry_of_bytes() -> None:
     record = parse_journal(json.dumps(entry))
     assert record is not None
     assert parse_message(record.text) is not None
+
+
+def test_a_kernel_that_names_the_caller() -> None:
+    assert parse_message(f"[ T1234] {TEXT}") == parse_message(TEXT)
+
+
+def test_what_a_process_calls_itself_goes_to_no_terminal_as_it_is() -> None:
+    line = parse_message("NVRM: Xid (PCI:0000:9b:00): 31, pid=7, name=\x1b[2Jx, Ch \x1b[0m")
+    assert line == XidLine(GPU, 31, 7, "?[2Jx", "Ch ?[0m", None)
+
+
+def test_a_pid_no_kernel_gives_is_none() -> None:
+    line = parse_message("NVRM: Xid (PCI:0000:9b:00): 31, pid=" + "9" * 5000)
+    assert isinstance(line, XidLine)
+    assert line.pid is None
+
+
+def test_a_program_that_wrote_past_syslog_is_not_the_kernel() -> None:
+    entry = {"MESSAGE": TEXT, "__REALTIME_TIMESTAMP": "1", "SYSLOG_FACILITY": "0", "_TRANSPORT": "syslog"}
+    record = parse_journal(json.dumps(entry))
+    assert record is not None
+    assert not record.from_kernel
+
+
+@pytest.mark.parametrize("stamp", ['"' + "9" * 400 + '"', '"-1"', '"\u0661"', "1", "null", "1e400"])
+def test_a_journal_entry_of_an_impossible_time_is_none(stamp: str) -> None:
+    assert parse_journal(f'{{"MESSAGE": "x", "__REALTIME_TIMESTAMP": {stamp}}}') is None
+
+
+def test_a_journal_entry_nested_too_deep_is_none() -> None:
+    assert parse_journal(b'{"MESSAGE":' + b"[" * 100_000) is None
 
 
 @pytest.mark.parametrize("line", [b"", b"{", b"[]", b"{}", b'{"MESSAGE": null}', b'{"MESSAGE":"x"}', b"\xff"])

@@ -15,7 +15,8 @@ import pytest
 
 from services.exporter.xid import kernel_log
 from services.exporter.xid.kernel_log import KernelLogWatch, watch
-from services.exporter.xid.ledger import Origin
+from services.exporter.xid.ledger import Origin, Xid
+from tests.support.processes import wait_until
 from tests.unit.exporter.xid.clocks import HandClock
 from tests.unit.exporter.xid.ledgers import ToldLedger
 
@@ -178,3 +179,58 @@ def test_what_journalctl_says_in_words_is_the_reason_until_it_tells_something() 
     assert watcher.reason == "No journal files were opened due to insufficient permissions."
     watcher._journal_line(json.dumps(ENTRY).encode())
     assert watcher.reason is None
+
+
+class StumblingLedger(ToldLedger):
+    def record(self, xid: Xid) -> bool:
+        if xid.code == 13:
+            raise OverflowError("too large")
+        return super().record(xid)
+
+
+def test_a_line_we_stumble_over_costs_no_other(ring: Ring, caplog: pytest.LogCaptureFixture) -> None:
+    ledger = StumblingLedger()
+    watcher = follow(ring, ledger)
+    for _ in range(3):
+        ring.write(TEXT.replace("79", "13"))
+    ring.write(TEXT)
+    assert ledger.next().code == 79
+    assert (watcher.origin, watcher.reason) == (Origin.KMSG, None)
+    watcher.stop()
+    assert [r.getMessage() for r in caplog.records if "passed over" in r.getMessage()] == [
+        "a line of the kernel log is passed over: OverflowError('too large')"
+    ]
+
+
+def test_a_watcher_that_ends_by_a_fault_says_that_nobody_listens(ring: Ring, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(_descriptor: int) -> str:
+        raise RecursionError("deep")
+
+    monkeypatch.setattr(kernel_log, "_next_record", failing)
+    ring.write(TEXT)
+    watcher = follow(ring, ToldLedger())
+    watcher.stop()
+    assert (watcher.origin, watcher.reason) == (None, "reading the kernel log failed: RecursionError('deep')")
+
+
+def test_nobody_listens_between_two_runs_of_journalctl(tmp_path: Path) -> None:
+    ledger = ToldLedger()
+    command = fake_journalctl(tmp_path, f"print(json.dumps({ENTRY!r}), flush=True)")
+    watcher = watch(ledger, "journal", journalctl=command)
+    assert ledger.next().code == 79
+    wait_until(lambda: watcher.reason is not None, within=10, what="a reason")
+    assert watcher.reason == "journalctl ended"
+    watcher.stop()
+
+
+def test_a_line_without_end_is_dropped_and_the_next_ones_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_log, "LINE_BYTES", 100_000)
+    body = (
+        'sys.stdout.write("{" + "x" * 1_000_000 + "\\n"); sys.stdout.flush()\n'
+        f"print(json.dumps({ENTRY!r}), flush=True); time.sleep(60)"
+    )
+    ledger = ToldLedger()
+    watcher = watch(ledger, "journal", journalctl=fake_journalctl(tmp_path, body))
+    assert ledger.next().code == 79
+    assert watcher.reason is None
+    watcher.stop()
