@@ -5,12 +5,14 @@ Source: Grafana's HTTP API documentation, legacy `/api` routes, which versions 1
 
 from __future__ import annotations
 
+import html
+import json
 import re
 import socket
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 import requests
 from requests import exceptions as failures
@@ -34,6 +36,8 @@ _SAID: Final = 300
 """Characters of a server's own words that are shown."""
 _LOGIN: Final = re.compile(r"(^|[/._-])(log-?in|sign[_-]?in|oauth2?|sso|saml2?|auth)([/._-]|$)", re.IGNORECASE)
 """Part of a path or host name where people log in."""
+_PAGE: Final = re.compile(r"(?<!/)/(?:(?:d|d-solo)/.*|(?:login|api|dashboards|explore|connections)(?:/.*)?)$")
+"""The end of an address copied from the browser. A sub-path may look like it: it counts only once the address fails."""
 
 
 class Grafana:
@@ -53,6 +57,7 @@ class Grafana:
         self.origin = self.url[: len(self.url) - len(parts.path.rstrip("/"))]
         self._clock = clock or SystemClock()
         self._verify = verify
+        self._hidden: list[str] = []
         self._session = requests.Session()
         self._session.headers["Accept"] = "application/json"
         # An auth object, not a header: `requests` puts the login of ~/.netrc over a header.
@@ -64,6 +69,15 @@ class Grafana:
 
     def health(self) -> str:
         """Grafana's version. Raises GrafanaError where no Grafana answers, or a sick one."""
+        try:
+            return self._healthy()
+        except GrafanaError as error:
+            hint = _page_hint(self.url)
+            if hint is None:
+                raise
+            raise GrafanaError(f"{hint}; as it is: {error}") from None
+
+    def _healthy(self) -> str:
         try:
             answer = self._json(self._patiently("GET", "/api/health", None, None), "")
         except RefusedError as error:
@@ -146,10 +160,22 @@ class Grafana:
         return " ".join(printable.split())[:_SAID] or "no reason given"
 
     def _clean(self, text: str) -> str:
-        """Whatever a server or a library says: our secrets are not in it."""
-        for secret in self._credentials.secrets if self._credentials else ():
-            text = text.replace(secret, "***")
+        """Whatever a server or a library says: our secrets are not in it, however they are written."""
+        secrets = (*self._hidden, *(self._credentials.secrets if self._credentials else ()))
+        forms = {form for secret in secrets for form in _forms(secret)}
+        for form in sorted(forms, key=len, reverse=True):  # the longest first, so that none is left in pieces
+            text = text.replace(form, "***")
         return text
+
+    def hide(self, secret: str) -> None:
+        """A secret we are about to send, which an answer might repeat. One or two characters are in every text."""
+        if len(secret) > 2:
+            self._hidden.append(secret)
+
+
+def _forms(secret: str) -> tuple[str, ...]:
+    """As it is, and as JSON, a URL and HTML write it."""
+    return secret, json.dumps(secret)[1:-1], quote(secret, safe=""), html.escape(secret)
 
 
 def _parts(url: str) -> SplitResult:
@@ -160,8 +186,15 @@ def _parts(url: str) -> SplitResult:
         parts, usable = SplitResult("", "", "", "", ""), False
     if not usable or parts.query or parts.fragment:
         shown = re.sub(r"//[^/]*@", "//***@", url)
-        raise GrafanaError(f"{shown!r} is not the address of a Grafana; for example http://localhost:3000")
+        hint = _page_hint(re.sub(r"[?#].*", "", shown)) or "for example http://localhost:3000"
+        raise GrafanaError(f"{shown!r} is not the address of a Grafana; {hint}")
     return parts
+
+
+def _page_hint(url: str) -> str | None:
+    """For an address that seems to be of a page in Grafana."""
+    page = _PAGE.search(url)
+    return f"leave out {page[0]} (a page in Grafana): --url {url[: page.start()]}" if page else None
 
 
 def _userinfo(parts: SplitResult) -> Credentials | None:

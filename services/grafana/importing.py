@@ -28,6 +28,7 @@ class Outcome:
     """created, updated, unchanged, would be created, would be updated, skipped, failed."""
     url: str | None = None
     reason: str | None = None
+    """Why it failed or was left out; of an updated one, from which folder it was moved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +61,18 @@ class Importer:
 
     def _write(self, dashboard: Dashboard, wanted: dict[str, Any]) -> Outcome:
         there = self._there(dashboard.uid)
-        if there is not None and self._same(there, wanted):
+        moved = there is not None and not self._in_place(there)
+        same = there is not None and self._same(there, wanted)
+        if there is not None and same and not moved:
             return self._outcome(dashboard, "unchanged", there.meta.get("url"))
         if there is not None and there.meta.get("provisioned"):
             raise GrafanaError(_provisioned(str(there.meta.get("provisionedExternalId") or "")))
         done = "created" if there is None else "updated"
+        reason = _moved(there, same) if there is not None and moved else None
         if self._dry_run:
-            return self._outcome(dashboard, f"would be {done}", there.meta.get("url") if there else None)
+            return self._outcome(dashboard, f"would be {done}", there.meta.get("url") if there else None, reason)
         answer = self._save(wanted, overwrite=there is not None)
-        return self._outcome(dashboard, done, answer.get("url"))
+        return self._outcome(dashboard, done, answer.get("url"), reason)
 
     def _there(self, uid: str) -> _There | None:
         try:
@@ -79,11 +83,12 @@ class Importer:
             raise
         return _There(found["dashboard"], found["meta"])
 
+    def _in_place(self, there: _There) -> bool:
+        """Of provisioned ones the folder is Grafana's affair."""
+        return str(there.meta.get("folderUid") or "") == self._folder.uid or bool(there.meta.get("provisioned"))
+
     def _same(self, there: _There, wanted: Mapping[str, Any]) -> bool:
-        """Content and folder; of provisioned ones the folder is Grafana's affair."""
-        in_place = str(there.meta.get("folderUid") or "") == self._folder.uid or bool(there.meta.get("provisioned"))
-        if not in_place:
-            return False
+        """The content."""
         return content(there.model) == content(wanted) or self._newest_is(wanted)
 
     def _newest_is(self, wanted: Mapping[str, Any]) -> bool:
@@ -120,6 +125,13 @@ class Importer:
 def _message(wanted: Mapping[str, Any]) -> str:
     """Shown in the dashboard's list of versions."""
     return f"gpumon {version('gpu-health-monitor')}, content {fingerprint(wanted)}"
+
+
+def _moved(there: _There, same: bool) -> str:
+    """The title of the root depends on the version: General, Dashboards."""
+    uid = str(there.meta.get("folderUid") or "")
+    folder = str(there.meta.get("folderTitle") or uid) if uid else "the root"
+    return f"moved from {folder}" if same else f"moved from {folder}, and its content replaced"
 
 
 def _provisioned(file: str) -> str:

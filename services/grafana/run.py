@@ -100,6 +100,8 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
         print(f"gpumon grafana import: {error}", file=sys.stderr)
         return 1
     print(json.dumps(_document(result, args.dry_run)) if args.json else _text(result))
+    for source in (s for s in result.sources.values() if s.differs):
+        print(f"gpumon grafana import: warning: {_differing(source)}", file=sys.stderr)
     for outcome in (o for o in result.dashboards if o.status == "failed"):
         print(f"gpumon grafana import: {outcome.title}: {outcome.reason}", file=sys.stderr)
     return 0 if result.ok else 1
@@ -179,7 +181,8 @@ def _sources(
 
 def _postgresql(grafana: Grafana, there: list[Source], args: argparse.Namespace, settings: Settings) -> Source:
     try:
-        return sources.choose(there, sources.POSTGRESQL, args.datasource)
+        found = sources.choose(there, sources.POSTGRESQL, args.datasource)
+        return sources.left(found, settings, args.ds_user) if args.create_datasource else found
     except NoSourceError as error:
         of_kind = [source for source in there if source.type in sources.POSTGRESQL.types]
         if not args.create_datasource:
@@ -196,17 +199,36 @@ def _document(result: Result, dry_run: bool) -> dict[str, Any]:
         "url": result.url,
         "grafana_version": result.version,
         "folder": asdict(result.folder),
-        "data_sources": [asdict(source) for source in result.sources.values()],
+        "data_sources": [
+            {key: value for key, value in asdict(source).items() if key != "shown"}
+            for source in result.sources.values()
+        ],
         "dashboards": [asdict(outcome) for outcome in result.dashboards],
     }
 
 
+def _differing(source: Source) -> str:
+    return (
+        f"data source {source.name} (uid {source.uid}) was there and is left as it is, but "
+        f"{'; '.join(source.differs)}. Change it in Grafana under Connections -> Data sources (a provisioned one: in "
+        "its file), or delete it there and run this again"
+    )
+
+
+def _said(outcome: Outcome) -> str:
+    if outcome.status == "failed":
+        return "see below"
+    if outcome.url and outcome.reason:
+        return f"{outcome.url}  ({outcome.reason})"
+    return outcome.url or outcome.reason or ""
+
+
 def _text(result: Result) -> str:
     lines = [f"Grafana {result.version} at {result.url}"]
-    lines += [f"data source {s.name} (uid {s.uid}): {s.status}" for s in result.sources.values()]
+    for source in result.sources.values():
+        status = f"{source.status}, {source.reason}" if source.reason else source.status
+        lines.append(f"data source {source.name} (uid {source.uid}): {status}")
     lines.append(f"folder {result.folder.title}: {result.folder.status}")
     width = max((len(o.status) for o in result.dashboards), default=0)
-    for outcome in result.dashboards:
-        said = "see below" if outcome.status == "failed" else outcome.url or outcome.reason or ""
-        lines.append(f"{outcome.status:<{width}}  {outcome.title:<24}  {said}".rstrip())
+    lines += [f"{o.status:<{width}}  {o.title:<24}  {_said(o)}".rstrip() for o in result.dashboards]
     return "\n".join(lines)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from psycopg.conninfo import conninfo_to_dict
@@ -44,13 +44,19 @@ class Source:
     type: str
     status: str = "found"
     """found, created, would be created."""
+    reason: str | None = None
+    """Why nothing was done, where something was asked for."""
+    differs: tuple[str, ...] = ()
+    """Settings of one that was there that are not those asked for, each in words."""
+    shown: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """As Grafana lists it."""
 
 
 def listed(grafana: Grafana) -> list[Source]:
     """Every data source that our login may see. Raises GrafanaError."""
     answer = grafana.get("/api/datasources", _READ)
     try:
-        return [Source(str(item["uid"]), str(item["name"]), str(item["type"])) for item in answer]
+        return [Source(str(item["uid"]), str(item["name"]), str(item["type"]), shown=item) for item in answer]
     except (LookupError, TypeError):
         raise GrafanaError(f"{grafana.url}/api/datasources does not answer as Grafana's API does") from None
 
@@ -88,6 +94,7 @@ def _words(found: Sequence[Source]) -> str:
 
 def create(grafana: Grafana, settings: Settings, user: str, password: str, *, dry_run: bool) -> Source:
     """A PostgreSQL data source from PGHOST and the others, with the login given. Raises GrafanaError."""
+    grafana.hide(password)
     body = request(settings, user, password)
     made = Source(POSTGRESQL.uid, NAME, POSTGRESQL.types[0], "would be created" if dry_run else "created")
     if dry_run:
@@ -102,6 +109,34 @@ def create(grafana: Grafana, settings: Settings, user: str, password: str, *, dr
             ) from None
         raise
     return made
+
+
+def left(source: Source, settings: Settings, user: str) -> Source:
+    """One that was to be made and is there: nothing is written over it, and what is different is said. The password
+    cannot be compared: Grafana shows none."""
+    try:
+        wanted = _compared(request(settings, user, ""))
+    except GrafanaError as error:
+        return replace(source, reason="left as it is", differs=(f"its settings cannot be compared ({error})",))
+    there = _compared(source.shown)
+    differs = tuple(
+        f"{name} is {there[name]!r}, not {value!r}"
+        for name, value in wanted.items()
+        if there[name] not in (None, value)
+    )
+    return replace(source, reason="left as it is", differs=differs)
+
+
+def _compared(shown: Mapping[str, Any]) -> dict[str, str | None]:
+    """None: Grafana does not say. `database` stands in either place, by version."""
+    more = shown.get("jsonData") or {}
+    url = shown.get("url")
+    return {
+        "url": f"{url}:5432" if url and ":" not in url else url,
+        "user": shown.get("user"),
+        "database": more.get("database") or shown.get("database"),
+        "sslmode": more.get("sslmode"),
+    }
 
 
 def request(settings: Settings, user: str, password: str) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from prometheus_client import Counter as CounterMetric
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from services.sink.ladder import Rung
 from services.sink.pgtime import Micros, to_unix
+from services.sink.validate import Reason
 
 _PREFIX: Final = "gpumon_sink_"
 FRESHNESS_BUCKETS: Final = (
@@ -89,6 +91,12 @@ class SinkMetrics:
         self.restarts = counter("offset_restarts_total", "Partitions begun anew, stored offset beyond their end.")
         self.rebalances = counter("rebalances_total", "Changes of the partitions assigned.", "kind")
         self.identities = counter("identities_registered_total", "GPU identities new or changed.")
+
+        # From zero on: a series that begins at 1 has no increase, and the first failure would not be seen.
+        for reason in Reason:
+            self.dead_letters.labels(reason)
+        for rung in Rung:
+            self.batches.labels(rung)
 
         self.lag = gauge("lag_messages", "Messages in Kafka that are not in the database.", "topic", "partition")
         self.assigned = gauge("partitions_assigned", "Partitions this sink reads.")

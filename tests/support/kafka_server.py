@@ -94,6 +94,13 @@ def require_java() -> str:
     return java
 
 
+def _stopped(task: Path) -> bool:
+    try:
+        return (task / "stat").read_text().rpartition(")")[2].split()[0] in "TtXZ"
+    except OSError:  # it has ended
+        return True
+
+
 class KafkaServer:
     """One combined broker and controller. Data and ports stay the same over stop, kill and start."""
 
@@ -157,8 +164,11 @@ class KafkaServer:
             self._reap()
 
     def pause(self) -> None:
-        """Freeze: connections stay open and nothing answers."""
+        """Freeze: connections stay open and nothing answers. Returns when every thread has stopped."""
         self._running.send_signal(signal.SIGSTOP)
+        tasks = Path(f"/proc/{self._running.pid}/task")
+        if tasks.is_dir():  # on a busy machine a thread may go on for a moment
+            wait_until(lambda: all(map(_stopped, tasks.iterdir())), within=10, what="Kafka stopped")
 
     def resume(self) -> None:
         """Go on after `pause`."""

@@ -1,4 +1,5 @@
-"""The way with curl, sed and python3 that docs/grafana.md keeps for hosts without this program: run as it stands."""
+"""The way with curl, sed and python3 for hosts without this program: as docs/grafana.md has it, and as older runbooks
+have it. Both are run as they stand."""
 
 from __future__ import annotations
 
@@ -7,7 +8,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from tests.support.grafana_server import ADMIN, FakeGrafana
+import pytest
+
+from tests.support.grafana_server import ADMIN, FakeGrafana, Reply
 from tests.support.prerequisites import missing
 from tests.support.runbook import steps
 
@@ -44,44 +47,102 @@ def filled(commands: str, server: FakeGrafana) -> str:
     )
 
 
-def test_the_documentation_has_these_commands() -> None:
-    found = [s.text for s in steps((ROOT / "docs" / "grafana.md").read_text()) if "sed " in s.text]
-    assert len(found) == 1
-    assert _without_comments(found[0]) == _without_comments(COMMANDS)
+def documented() -> str:
+    (found,) = [s.text for s in steps((ROOT / "docs" / "grafana.md").read_text()) if "sed " in s.text]
+    return found
 
 
-def _without_comments(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line and not line.startswith("#")]
-
-
-def test_they_import_the_committed_dashboard() -> None:
+def typed(commands: str, server: FakeGrafana, *options: str) -> subprocess.CompletedProcess[str]:
     for program in ("bash", "curl", "sed", "python3"):
         if shutil.which(program) is None:
             missing(program, f"{program} is not installed")
+    return subprocess.run(
+        ["bash", *options, "-c", filled(commands, server)],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+WAYS = pytest.mark.parametrize(
+    ("commands", "options"), [(COMMANDS, ("-euo", "pipefail")), (documented(), ())], ids=["old", "documented"]
+)
+"""The documented way needs no options of the shell it is pasted into."""
+
+
+@WAYS
+def test_they_import_the_committed_dashboard(commands: str, options: tuple[str, ...]) -> None:
     with FakeGrafana() as server:
         server.add_data_source("P1A2B3C4", "gpu-telemetry")
         for _ in range(2):
-            done = subprocess.run(
-                ["bash", "-euo", "pipefail", "-c", filled(COMMANDS, server)],
-                cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-            )  # fmt: skip
+            done = typed(commands, server, *options)
             assert done.returncode == 0, done.stderr
-            assert done.stdout.endswith("OK: /d/gpu-telemetry/" + done.stdout.rpartition("/")[2])
+            assert done.stdout.splitlines()[-1].endswith("OK: /d/gpu-telemetry/gpu-telemetry-host"), done.stdout
         stored = server.dashboards["gpu-telemetry"]["dashboard"]
         assert stored["version"] == 2
+        assert server.dashboards["gpu-telemetry"]["folderUid"] == ""
         assert "${GRAFANA_DS_UID}" not in json.dumps(stored)
         panels = [p for p in stored["panels"] if p["type"] != "row"]
         assert {p["datasource"]["uid"] for p in panels if "datasource" in p} == {"P1A2B3C4"}
 
 
-def test_a_wrong_password_ends_them() -> None:
-    if shutil.which("curl") is None:
-        missing("curl", "curl is not installed")
+@WAYS
+def test_a_wrong_password_ends_them(commands: str, options: tuple[str, ...]) -> None:
     with FakeGrafana() as server:
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", filled(COMMANDS.replace("<GRAFANA_PASSWORD>", "wrong"), server)],
-            cwd=ROOT, capture_output=True, text=True, timeout=60, check=False,
-        )  # fmt: skip
+        done = typed(commands.replace("<GRAFANA_PASSWORD>", "wrong"), server, *options)
         assert done.returncode != 0
         assert "401" in done.stderr
         assert server.dashboards == {}
+
+
+def test_without_the_data_source_nothing_is_written() -> None:
+    with FakeGrafana() as server:
+        server.add_data_source("P1A2B3C4", "gpu-telemetry")
+        assert typed(documented(), server).returncode == 0
+        before = json.dumps(server.dashboards)
+        server.requests.clear()
+        server.data_sources.clear()
+        done = typed(documented(), server)
+        assert done.returncode != 0
+        assert "404" in done.stderr
+        assert "no such data source" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert "OK" not in done.stdout
+        assert server.writes() == []
+        assert json.dumps(server.dashboards) == before
+        # Where somebody asks for the exit code, bash forgets `set -e`: it stops all the same.
+        assert "refused" in typed(f"{documented()} || echo refused", server).stdout
+        assert server.writes() == []
+
+
+def test_the_shell_it_is_pasted_into_lives_on() -> None:
+    with FakeGrafana() as server:
+        done = typed(f"{documented()}\necho here, $-, $LOGIN", server)
+        assert done.stdout.startswith("here, ")
+        assert "e" not in done.stdout.split(", ")[1]
+
+
+def test_it_stays_in_its_folder_and_has_no_dead_picker() -> None:
+    with FakeGrafana() as server:
+        server.add_data_source("P1A2B3C4", "gpu-telemetry")
+        assert typed(documented(), server).returncode == 0
+        server.folders.append({"id": 9, "uid": "x7Ops", "title": "Operations"})
+        server.dashboards["gpu-telemetry"]["folderUid"] = "x7Ops"
+        done = typed(documented(), server)
+        assert done.returncode == 0, done.stderr
+        assert server.dashboards["gpu-telemetry"]["folderUid"] == "x7Ops"
+        stored = server.dashboards["gpu-telemetry"]["dashboard"]
+        assert [v["name"] for v in stored["templating"]["list"] if v["type"] == "datasource"] == []
+        assert "host" in [v["name"].lower() for v in stored["templating"]["list"]]
+
+
+def test_it_does_not_guess_the_folder() -> None:
+    """A failure to look is not a dashboard that is not there."""
+    with FakeGrafana() as server:
+        server.add_data_source("P1A2B3C4", "gpu-telemetry")
+        answer = json.dumps({"uid": "P1A2B3C4"})
+        for commands in (documented(), f"{documented()} || exit 3"):
+            server.next = [Reply(200, answer), Reply(500, '{"message": "database is locked"}')]
+            done = typed(commands, server)
+            assert done.returncode != 0
+            assert "HTTP 500" in done.stderr
+            assert "database is locked" in done.stderr
+        assert server.writes() == []

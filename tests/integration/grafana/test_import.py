@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from services.__main__ import main
 from services.grafana import client, dashboards
@@ -144,8 +145,38 @@ def test_what_somebody_changed_is_written_again_as_a_new_version(grafana: FakeGr
 def test_what_was_moved_comes_back(grafana: FakeGrafana, run: Any) -> None:
     run(grafana)
     grafana.dashboards["gpu-telemetry"]["folderUid"] = ""
-    assert run(grafana, "--json").statuses == {"host": "updated", "pipeline": "unchanged"}
-    assert grafana.dashboards["gpu-telemetry"]["folderUid"] == "gpu-health-monitor"
+    grafana.dashboards["gpu-pipeline"]["folderUid"] = "ops"
+    grafana.dashboards["gpu-pipeline"]["dashboard"]["panels"] = []
+    grafana.dashboards["gpu-pipeline"]["versions"].append({"version": 2, "message": ""})
+    dry = run(grafana, "--dry-run", "--json")
+    assert set(dry.statuses.values()) == {"would be updated"}
+    moved = run(grafana, "--json")
+    assert set(moved.statuses.values()) == {"updated"}
+    reasons = ["moved from the root", "moved from ops, and its content replaced"]
+    assert [[d["reason"] for d in said.document["dashboards"]] for said in (dry, moved)] == [reasons, reasons]
+    assert {kept["folderUid"] for kept in grafana.dashboards.values()} == {"gpu-health-monitor"}
+    assert [d["reason"] for d in run(grafana, "--json").document["dashboards"]] == [None, None]
+
+
+class WithFolderTitles(FakeGrafana):
+    """`meta.folderTitle`, which Grafana gives beside the uid."""
+
+    async def _get_dashboard(self, request: web.Request) -> web.Response:
+        answer = await super()._get_dashboard(request)
+        document = json.loads(answer.text or "{}")
+        if "meta" in document:
+            document["meta"]["folderTitle"] = "Operations" if document["meta"]["folderUid"] else "General"
+        return web.json_response(document, status=answer.status)
+
+
+def test_the_folder_it_was_in_is_named(run: Any) -> None:
+    with WithFolderTitles() as server:
+        server.add_data_source("gpu-telemetry-ds", "gpu-telemetry")
+        run(server, "--only", "host")
+        server.dashboards["gpu-telemetry"]["folderUid"] = "x7Ops"
+        assert run(server, "--only", "host").out.endswith("/gpu-telemetry  (moved from Operations)\n")
+        server.dashboards["gpu-telemetry"]["folderUid"] = ""
+        assert run(server, "--only", "host").out.endswith("/gpu-telemetry  (moved from the root)\n")
 
 
 def test_a_grafana_that_rewrites_dashboards_is_still_left_alone(grafana: FakeGrafana, run: Any) -> None:
@@ -291,6 +322,42 @@ def test_data_source_is_made_once(grafana: FakeGrafana, run: Any, monkeypatch: p
     assert len(grafana.data_sources) == 1
 
 
+def test_one_that_is_there_is_left_as_it_is(grafana: FakeGrafana, run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    grafana.data_sources.clear()
+    flags = ["--only", "host", "--create-datasource", "--ds-user", "grafana", "--ds-password", "db-secret"]
+    login = ["--user", ADMIN[0], "--password", ADMIN[1]]
+    monkeypatch.setenv("PGHOST", "db.example")
+    run(grafana, *flags, *login, token=None)
+    same = run(grafana, *flags, *login, token=None)
+    assert "data source gpu-telemetry (uid gpu-telemetry-ds): found, left as it is\n" in same.out
+    assert same.err == ""
+    grafana.data_sources[0]["jsonData"] = {"sslmode": "disable"}  # `database` in its older place
+    grafana.data_sources[0]["url"] = "db.example"  # the port that Grafana assumes
+    assert run(grafana, *flags, *login, token=None).err == ""
+    before = json.dumps(grafana.data_sources)
+    monkeypatch.setenv("PGHOST", "db2.example")
+    monkeypatch.setenv("PGDATABASE", "other")
+    monkeypatch.setenv("PGSSLMODE", "require")
+    flags[4] = "reader"
+    done = run(grafana, *flags, *login, "--json", token=None)
+    assert done.code == 0
+    (source,) = done.document["data_sources"]
+    assert (source["status"], source["reason"]) == ("found", "left as it is")
+    assert source["differs"] == [
+        "url is 'db.example:5432', not 'db2.example:5432'",
+        "user is 'grafana', not 'reader'",
+        "database is 'gpu_health', not 'other'",
+        "sslmode is 'disable', not 'require'",
+    ]
+    assert "warning" in done.err
+    assert "Connections" in done.err
+    assert json.dumps(grafana.data_sources) == before
+    monkeypatch.setenv("PGHOST", "/run/postgresql")
+    done = run(grafana, *flags, *login, token=None)
+    assert "cannot be compared" in done.err
+    assert run(grafana, "--only", "host").err == "", "nobody asked for it to be made"
+
+
 def test_making_a_data_source_needs_an_admin(grafana: FakeGrafana, run: Any) -> None:
     grafana.data_sources.clear()
     refused = run(grafana, "--create-datasource", "--ds-user", "grafana", "--ds-password", "db-secret")
@@ -369,6 +436,31 @@ def test_what_is_no_address(run: Any, url: str) -> None:
     refused = run(url)
     assert refused.code == 1
     assert "is not the address of a Grafana" in refused.err
+
+
+@pytest.mark.parametrize("page", ["/d/gpu-fleet", "/d/gpu-fleet/gpu-fleet", "/login", "/login/", "/dashboards", "/api"])
+@pytest.mark.parametrize(
+    "reply",
+    [None, Reply(302, "", {"Location": "/login"}), Reply(200, "<!doctype html>", {"Content-Type": "text/html"})],
+)
+def test_an_address_of_a_page(grafana: FakeGrafana, run: Any, page: str, reply: Reply | None) -> None:
+    if reply is not None:
+        grafana.next.append(reply)
+    refused = run(grafana.url + page)
+    assert f"leave out {page.rstrip('/')} (a page in Grafana): --url {grafana.url};" in refused.err
+    assert refused.err.count("\n") == 1
+
+
+def test_an_address_of_a_page_as_the_browser_shows_it(grafana: FakeGrafana, run: Any) -> None:
+    refused = run(f"{grafana.url}/sub/d/x/y?orgId=1&from=now-1h")
+    assert f"leave out /d/x/y (a page in Grafana): --url {grafana.url}/sub\n" in refused.err
+    assert "leave out" not in run("http://login/?a=b").err, "a host's name is no page"
+
+
+def test_a_sub_path_that_looks_like_a_page(run: Any) -> None:
+    with FakeGrafana(sub_path="/d/grafana") as server:
+        server.add_data_source("gpu-telemetry-ds", "gpu-telemetry")
+        assert run(server, "--only", "host").code == 0
 
 
 def test_viewer_may_not_write(grafana: FakeGrafana, run: Any) -> None:
