@@ -32,10 +32,12 @@ LINK_ERRORS: Final = tuple(x for x in ERROR_COUNTERS if x.startswith(("pcie_", "
 MEMORY_ERRORS: Final = tuple(x for x in ERROR_COUNTERS if x not in LINK_ERRORS)
 RESTARTS: Final = (
     "Counted from bucket to bucket, restarts of a counter included; from minutes up to half an hour, then hours, "
-    "over a day days. The last bar is the hour or day so far, from the newest samples: where a counter restarted in "
-    "it, what it counted is missing until the hour or day is over."
+    "over a day days. The first bar is the whole hour or day in which the range begins. The last bar is the hour or "
+    "day so far, from the newest samples: where a counter restarted in it, what it counted is missing until the hour "
+    "or day is over."
 )
-TODAY: Final = " Over two days: whole days, and of today the whole hours; the running hour is not in it."
+FIRST: Final = " The hour (over two days: the day) in which the range begins counts whole."
+TODAY: Final = FIRST + " Over two days: whole days, and of today the whole hours; the running hour is not in it."
 
 
 def _sum(level: Level) -> str:
@@ -57,15 +59,15 @@ def counts() -> list[AnyPanel]:
     return [
         panels.override(panels.number(
             "GPUs", "GPUs and MIG instances known, how many report, how many have been silent for five minutes.",
-            units.Short, rows(gpus)).span(9), {"/^silent$/": steps(style.ANY_IS_BAD)}),
+            style.COUNT, rows(gpus)).span(9), {"/^silent$/": steps(style.ANY_IS_BAD)}),
         panels.override(panels.number(
             "Now", "Of the GPUs that report: highest temperature, power in all, mean utilisation, how many throttle.",
-            units.Short, rows(now)).span(9).decimals(0),
+            style.COUNT, rows(now)).span(9).decimals(0),
             {"/^hottest$/": {"unit": units.Celsius, **steps(style.TEMPERATURE)}, "/^power$/": {"unit": units.Watt},
              "/^utilisation$/": {"unit": units.Percent}, "/^throttled$/": steps(style.ANY_IS_NOTABLE)}),
         panels.number(
             "Freshness", "Age of the newest sample of the GPUs that report: of the median GPU, and of the oldest.",
-            units.Seconds, rows(age), of=style.FRESHNESS).span(6).decimals(1),
+            units.Seconds, rows(age), of=style.LATE).span(6).decimals(1),
     ]  # fmt: skip
 
 
@@ -81,14 +83,14 @@ FROM (
     columns: Overrides = {
         "/^(\\d+|hottest)$/": cell(style.TEMPERATURE, units.Celsius),
         "/^\\d+$/": {"custom.width": 62, "mappings": [panels.unknown("transparent", "")]},
-        "/^silent$/": cell(style.ANY_IS_BAD, units.Short),
+        "/^silent$/": cell(style.ANY_IS_BAD, style.COUNT),
         "/^host$/": HOST_LINK,
     }
     panel = panels.table(
         "Temperature map",
         "Cluster, rack, host, and the temperature of GPU 0, 1, 2, ... now. An empty cell: no such GPU, or silent "
         "for five minutes.",
-        rows(sql), units.Short)  # fmt: skip
+        rows(sql), style.COUNT)  # fmt: skip
     return panels.override(panel.span(24).height(12), columns)
 
 
@@ -105,13 +107,13 @@ def by_model() -> AnyPanel:
         "/temperature$/": {**cell(style.TEMPERATURE, units.Celsius), "decimals": 0},
         "/^power$/": {"unit": units.Watt, "decimals": 0},
         "/^(utilisation|memory)$/": {"unit": units.Percent, "decimals": 0},
-        "/^silent$/": cell(style.ANY_IS_BAD, units.Short),
+        "/^silent$/": cell(style.ANY_IS_BAD, style.COUNT),
     }
     panel = panels.table(
         "Clusters and models",
         "What there is, and how it does now; silent GPUs count as GPUs only.",
         rows(sql),
-        units.Short,
+        style.COUNT,
     )
     return panels.override(panel.span(24), columns)
 
@@ -145,28 +147,33 @@ def most_throttled() -> AnyPanel:
     def select(level: Level) -> str:
         bits = f"m.or_clocks_event_reasons & {THROTTLING} <> 0"
         share = f"100.0 * count(*) FILTER (WHERE {bits}) / nullif(count(m.or_clocks_event_reasons), 0)"
-        # Within a day there is nearly always a throttled moment: a share of days would say nothing.
-        known = "NULL::numeric" if level.whole else share
+        # Within an hour under load there is nearly always a throttled moment: a share of hours would say nothing.
+        known = share if level.step == "minute" else "NULL::numeric"
+        held = "false" if level.whole else f"bool_or({bits})"
         return (
-            f"m.gpu_id, {known} AS share, {_spent('power_violation')} AS power, {_spent('thermal_violation')} AS heat"
+            f"m.gpu_id, {known} AS share, {held} AS held, "
+            f"{_spent('power_violation')} AS power, {_spent('thermal_violation')} AS heat"
         )
 
     sql = f"""WITH {IN_FLEET}, sample AS (
 {read(select, in_fleet, RANKING, group="m.gpu_id")}
 )
-SELECT {IDENTITY}, s.heat::float8 AS "by heat", s.power::float8 AS "by power", s.share::float8 AS throttled, g.gpu_id
-FROM (SELECT gpu_id, sum(share) AS share, sum(power) AS power, sum(heat) AS heat FROM sample GROUP BY 1) s
-JOIN gpu g USING (gpu_id) WHERE s.heat > 0 OR s.power > 0 OR s.share > 0
+SELECT {IDENTITY}, s.heat::float8 AS "by heat", s.power::float8 AS "by power",
+    s.share::float8 AS "minutes with throttling", g.gpu_id
+FROM (
+    SELECT gpu_id, sum(share) AS share, bool_or(held) AS held, sum(power) AS power, sum(heat) AS heat
+    FROM sample GROUP BY 1
+) s JOIN gpu g USING (gpu_id) WHERE s.heat > 0 OR s.power > 0 OR s.held
 ORDER BY coalesce(s.heat, 0) + coalesce(s.power, 0) DESC, s.share DESC NULLS LAST LIMIT 20"""
     columns: Overrides = {
-        "/^throttled$/": {**cell(style.SHARE_THROTTLED, units.Percent), "decimals": 0},
+        "/^minutes with throttling$/": {**cell(style.SHARE_THROTTLED, units.Percent), "decimals": 0},
         "/^by /": {"unit": style.unit("power_violation")},
         **LINKED,
     }
     panel = panels.table(
         "Most throttled GPUs",
-        "How long clocks were held back within the time range, as the GPU counts it; and in which share of the minutes "
-        "(over an hour: of the hours; over two days: not said) they were held back at all." + TODAY,
+        "How long clocks were held back within the time range, as the GPU counts it; and, up to an hour, in which "
+        "share of the minutes they were held back at all (of hours and days it would say nothing)." + TODAY,
         rows(sql))  # fmt: skip
     return panels.override(panel, columns)
 
@@ -194,7 +201,7 @@ SELECT time, coalesce(cluster, 'none') AS metric, count(*) AS value FROM sample 
         panels.areas(
             "Power by cluster", "Mean power of each bucket, added up over the GPUs." + level, units.Watt, series(power)
         ),
-        panels.areas("GPUs reporting", "GPUs with a sample in each bucket." + level, units.Short, series(reporting)),
+        panels.areas("GPUs reporting", "GPUs with a sample in each bucket." + level, style.COUNT, series(reporting)),
     ]
 
 
@@ -209,15 +216,28 @@ WHERE e.kind = 'xid' AND $__timeFilter(e.time) AND {chosen()} GROUP BY 1, 2 ORDE
     return [
         panels.bars(
             "XIDs", "XID errors by code. docs/xids.md says what each means and what to do.",
-            units.Short, series(xids)),
+            style.COUNT, series(xids)).span(8),
         panels.bars(
             "Memory errors",
             "By how much the counters of ECC errors, retired pages and remapped rows grew. " + RESTARTS,
-            units.Short, series(_errors(MEMORY_ERRORS))),
+            style.COUNT, series(_errors(MEMORY_ERRORS))).span(8),
         panels.bars(
             "Link errors", "By how much the counters of PCIe replays and NVLink errors grew. " + RESTARTS,
-            units.Short, series(_errors(LINK_ERRORS))),
+            style.COUNT, series(_errors(LINK_ERRORS))).span(8),
+        recent_xids(),
     ]  # fmt: skip
+
+
+def recent_xids() -> AnyPanel:
+    sql = f"""SELECT e.time, e.hostname AS host, {GPU_NAME.format(at="g")} AS "GPU", e.code AS "XID",
+    e.detail ->> 'meaning' AS meaning, e.detail ->> 'severity' AS severity,
+    e.detail ->> 'immediate_action' AS "do now", g.gpu_id
+FROM gpu_events e JOIN gpus g ON g.gpu_id = e.gpu_id
+WHERE e.kind = 'xid' AND $__timeFilter(e.time) AND {chosen()} ORDER BY e.time DESC LIMIT 100"""
+    panel = panels.table(
+        "Recent XIDs", "The newest hundred XIDs within the time range, and what to do. docs/xids.md has all.", rows(sql)
+    )
+    return panels.override(panel.span(24), {"/^severity$/": panels.severity(), **LINKED})
 
 
 def _errors(columns: Sequence[str]) -> str:
@@ -246,7 +266,8 @@ GROUP BY 1, 2, 3 HAVING max(l.time) < now() - INTERVAL '1 minute' ORDER BY max(l
             "Lost GPUs", "Reported lost, not returned, and silent for five minutes. None is good.",
             rows(missing)).span(14), {"/^last sample$/": age, **LINKED}),
         panels.override(panels.table(
-            "Silent hosts", "Hosts none of whose GPUs has a sample younger than a minute.", rows(silent)).span(10),
+            "Hosts late by over a minute", "Hosts none of whose GPUs has a sample younger than a minute.",
+            rows(silent)).span(10),
             {"/^last sample$/": age, "/^host$/": HOST_LINK}),
     ]  # fmt: skip
 

@@ -185,7 +185,7 @@ FROM sample WHERE pod IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 4 DESC"""
             "Tenants within the time range",
             "Who held the GPU, from the first sample to the last.",
             rows(spans),
-            units.Short,
+            style.COUNT,
         ).span(24),
     ]
 
@@ -196,12 +196,10 @@ SELECT e.time, e.kind, nullif(e.code, 0) AS "XID", e.detail ->> 'meaning' AS mea
     e.detail ->> 'severity' AS severity, e.detail ->> 'immediate_action' AS "do now",
     e.detail ->> 'process' AS process, e.detail ->> 'reason' AS reason, e.status_tag AS status, e.status_memo AS memo
 FROM gpu_events e WHERE e.gpu_id = {CARD_ID} AND $__timeFilter(e.time) ORDER BY e.time DESC LIMIT 500"""
-    severity = panels.text_map({"critical": ("critical", style.RED), "warning": ("warning", style.ORANGE)})
-    coloured = {"mappings": [severity], "custom.cellOptions": {"type": "color-text"}}
     panel = panels.table(
         "Events", "XIDs, lost and returned, counters that restarted. docs/xids.md has all XIDs.", rows(sql)
     )
-    return panels.override(panel.span(24).height(10), {"/^severity$/": coloured})
+    return panels.override(panel.span(24).height(10), {"/^severity$/": panels.severity()})
 
 
 def build() -> models.Dashboard:

@@ -44,7 +44,7 @@ _PANELS: Final[tuple[tuple[str, str, Callable[[Metric], bool]], ...]] = (
     ("NVLink bandwidth", "DCGM field 449, in its own unit (MB/s on most boards).", _counted("nvlink_")),
     ("Pages pending retirement", "Before Ampere: pages that the next reset retires.", _counted("retired_")),
     ("Codes", "P-state (0 is fastest), last XID, vGPU licence.", _gauge(Unit.CODE)),
-    ("Row remapping", "1: a remapping failed, or waits for a reset (Ampere and newer).", _gauge(Unit.FLAG)),
+    ("Row remapping", "Yes: a remapping failed, or waits for a reset (Ampere and newer).", _gauge(Unit.FLAG)),
     ("Energy", "Energy used in each bucket, from the GPU's own counter.", _counter(Unit.MILLIJOULE)),
     ("Time held back", "How long clocks were held back in each bucket, by what did it.", _counter(Unit.NANOSECOND)),
     ("ECC errors", "New errors in each bucket: sbe corrected, dbe not; vol since the driver's start, agg for life.",

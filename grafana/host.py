@@ -83,7 +83,9 @@ def now_and_range() -> list[AnyPanel]:
     """Six numbers."""
     celsius, hot = units.Celsius, style.TEMPERATURE
     current = (
-        f"SELECT v.time, {NAME_NOW} AS metric, CASE WHEN {CURRENT} THEN v.gpu_temp END AS value {LATEST} ORDER BY 1"
+        # One time for all: tiles are in the order of the rows, which Grafana wants in order of time.
+        f"SELECT max(v.time) OVER () AS time, {NAME_NOW} AS metric, CASE WHEN {CURRENT} THEN v.gpu_temp END AS value "
+        f"{LATEST} ORDER BY 1, g.gpu_index, g.instance_id NULLS FIRST"
     )
     status = f"SELECT string_agg(DISTINCT upper(v.status_tag), ', ') AS status {LATEST} AND {CURRENT}"
     boards = f"""SELECT string_agg(CASE WHEN n > 1 THEN n || ' x ' ELSE '' END || model, ', ' ORDER BY model) AS gpu
@@ -106,7 +108,7 @@ FROM (SELECT coalesce(v.model, 'unknown model') AS model, count(*) AS n {LATEST}
         panels.number("GPU", "Product name of the GPUs chosen.", "none", rows(boards), text=True),
         panels.number(
             "Total Samples", "Samples within the time range: one for each GPU and scrape.",
-            units.Short, rows(over + "SELECT coalesce(sum(samples), 0)::bigint AS samples FROM sample")),
+            style.COUNT, rows(over + "SELECT coalesce(sum(samples), 0)::bigint AS samples FROM sample")),
     ]  # fmt: skip
 
 
@@ -151,7 +153,7 @@ FROM sample GROUP BY 1 ORDER BY 1"""
             {"/^Min$/": fixed(style.BLUE), "/^Avg$/": fixed(style.YELLOW), "/^Max$/": fixed(style.RED)}),
         panels.override(panels.donut(
             "Samples by Status", "How many samples each status tag has within the time range.",
-            units.Short, rows(samples)), BY_STATUS),
+            style.COUNT, rows(samples)), BY_STATUS),
     ]  # fmt: skip
 
 
@@ -178,7 +180,7 @@ def gpus() -> list[AnyPanel]:
     v.model, v.gpu_uuid AS "UUID", v.pci_bus_id AS "PCI", v.driver_version AS driver,
     v.gpu_temp AS temperature, v.memory_temp AS "memory temperature", v.power_usage AS power, v.gpu_util AS utilisation,
     v.memory_percent AS memory, v.pod, extract(epoch FROM v.age)::float8 AS age, v.gpu_id, v.hostname
-{LATEST} ORDER BY g.gpu_index, g.instance_id"""
+{LATEST} ORDER BY g.gpu_index, g.instance_id NULLS FIRST"""
     url = card_url("${__data.fields.hostname:percentencode}", "${__data.fields.gpu_id}")
     columns: Overrides = {
         "/temperature$/": cell(style.TEMPERATURE, units.Celsius),
@@ -245,10 +247,15 @@ def memory_and_load() -> list[AnyPanel]:
 
 
 def runs() -> list[AnyPanel]:
-    sql = f"""{sample(temperatures)}SELECT tag AS status, memo, name AS "GPU", min(time) AS "from", max(time) AS "to",
+    # Islands: while the status stays, a row's number among all and among those of its status go up together.
+    numbered = "row_number() OVER (PARTITION BY name{} ORDER BY time)"
+    sql = f"""{sample(temperatures).rstrip()}, runs AS (
+    SELECT *, {numbered.format("")} - {numbered.format(", tag, memo")} AS run FROM sample
+)
+SELECT tag AS status, memo, name AS "GPU", min(time) AS "from", max(time) AS "to",
     first(value, time) FILTER (WHERE value IS NOT NULL) AS "start temperature", max(high) AS "peak temperature",
     {MEAN} AS "average temperature", {MEAN_WATTS} AS "average power", sum(samples)::bigint AS samples
-FROM sample WHERE memo IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 4 DESC, 3"""
+FROM runs WHERE memo IS NOT NULL GROUP BY 1, 2, 3, run ORDER BY 4 DESC, 3"""
     columns: Overrides = {
         "/temperature$/": {**cell(style.TEMPERATURE, units.Celsius), "decimals": 1},
         "/power$/": {"unit": units.Watt, "decimals": 0},
@@ -256,7 +263,8 @@ FROM sample WHERE memo IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 4 DESC, 3"""
     }
     panel = panels.table(
         "Runs by memo",
-        'What was measured under each memo (`gpumon status bench "fan=25%"`): compare runs by it.' + COARSE,
+        'What was measured under each memo (`gpumon status bench "fan=25%"`): compare runs by it. A memo used again '
+        "is a row again." + COARSE,
         rows(sql),
     )
     return [panels.override(panel.span(24).height(10), columns)]  # fmt: skip

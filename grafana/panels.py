@@ -95,6 +95,10 @@ def _common(panel: Panel, title: str, description: str, unit: str, queries: Quer
     targets = [queries] if isinstance(queries, (Sql, prometheus.Dataquery)) else queries
     source = POSTGRES if isinstance(targets[0], Sql) else PROMETHEUS
     panel.title(title).description(description).unit(unit).datasource(source).no_value(style.NO_VALUE)
+    if unit == style.COUNT:
+        panel.decimals(0)
+    if unit in style.WHOLE:
+        panel.min(0).max(style.WHOLE[unit])
     for target in targets:
         panel.with_target(target)
     return panel
@@ -158,6 +162,12 @@ def statuses(*, upper: bool = False) -> models.ValueMapping:
     return text_map({
         (tag.upper() if upper else tag): (tag.upper(), colour) for tag, colour in style.STATUS_COLOURS.items()
     })  # fmt: skip
+
+
+def severity() -> Properties:
+    """A column with the severity of an XID."""
+    colours = text_map({"critical": ("critical", style.RED), "warning": ("warning", style.ORANGE)})
+    return {"mappings": [colours], "custom.cellOptions": {"type": "color-text"}}
 
 
 # --- kinds of panels -------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ EVERY = "[$__rate_interval]"
 BAR = "1m"
 """A bar is at least a minute wide: four scrapes of 15 s, below which an increase cannot be told."""
 
+UP_OR_DOWN = panels.text_map({"1": ("up", style.GREEN), "0": ("down", style.RED)})
+
 
 def _rate(metric: str, by: str) -> str:
     return f"sum by ({by}) (rate({metric}{EVERY}))"
@@ -28,7 +30,7 @@ def _grown(metric: str, by: str) -> str:
 def _bars(title: str, description: str, metric: str, by: str) -> AnyPanel:
     """How much a counter grew in each bar."""
     query = prom(_grown(metric, by), f"{{{{{by}}}}}")
-    return panels.bars(title, description, units.Short, query).interval(BAR)
+    return panels.bars(title, description, style.COUNT, query).interval(BAR)
 
 
 def _quantile(share: float, metric: str) -> str:
@@ -41,31 +43,32 @@ def _now(title: str, description: str, unit: str, expr: str, of: Thresholds) -> 
 
 def health() -> list[AnyPanel]:
     return [
-        _now("Targets down", "Exporters whose last scrape the collectors refused.", units.Short,
+        _now("Targets down", "Exporters whose last scrape the collectors refused.", style.COUNT,
              "sum(1 - gpumon_collector_up)", style.ANY_IS_BAD),
-        _now("Samples per second", "Rows the sinks write.", units.Short,
+        _now("Samples per second", "Rows the sinks write.", style.COUNT,
              f"sum(rate(gpumon_sink_rows_inserted_total{EVERY}))", style.PLAIN),
         _now("Freshness", "Scrape to commit, of the newest row of the last batch; the worst sink.", units.Seconds,
              "max(gpumon_sink_freshness_seconds_last)", style.INGEST_FRESHNESS),
-        _now("Lag", "Messages in Kafka that are not in the database.", units.Short,
+        _now("Lag", "Messages in Kafka that are not in the database.", style.COUNT,
              "sum(gpumon_sink_lag_messages)", style.PLAIN),
         _now("Dead letters", "Messages that could not be stored, within the time range; `gpumon dlq` shows them.",
-             units.Short, "sum(increase(gpumon_sink_dead_letters_total[$__range]))", style.ANY_IS_BAD),
-        _now("Database", "1: the last access of every sink succeeded.", "bool_yes_no",
-             "min(gpumon_sink_database_up)", style.UP),
+             style.COUNT, "sum(increase(gpumon_sink_dead_letters_total[$__range]))", style.ANY_IS_BAD),
+        panels.number(
+            "Database", "Up: the last access of every sink succeeded.", "bool_yes_no",
+            prom("min(gpumon_sink_database_up)", "Database", instant=True),
+            of=style.UP).mappings([UP_OR_DOWN, panels.unknown()]),
     ]  # fmt: skip
 
 
 def services() -> list[AnyPanel]:
-    up = panels.text_map({"1": ("up", style.GREEN), "0": ("down", style.RED)})
     return [
         panels.states(
             "Services", "What Prometheus reaches: exporters, collectors, sinks, Grafana, itself.",
-            prom("max by (job, instance) (up)", "{{job}} {{instance}}"), up).span(12),
+            prom("max by (job, instance) (up)", "{{job}} {{instance}}"), UP_OR_DOWN).span(12),
         panels.states(
             "Targets",
             "What the collectors read. Down: the scrape was refused (time-out, HTTP error, not a metrics page).",
-            prom("max by (target) (gpumon_collector_up)", "{{target}}"), up).span(12),
+            prom("max by (target) (gpumon_collector_up)", "{{target}}"), UP_OR_DOWN).span(12),
     ]  # fmt: skip
 
 
@@ -76,10 +79,10 @@ def collector() -> list[AnyPanel]:
         "/^Time$/": {"custom.hidden": True},
     }
     return [
-        panels.lines("Samples", "Read from exporters, by collector.", units.Short,
+        panels.lines("Samples", "Read from exporters, by collector.", units.CountsPerSecond,
                      prom(_rate("gpumon_collector_samples_scraped_total", "instance"), "{{instance}}")),
         panels.lines(
-            "Events", "Accepted: Kafka (or the database) acknowledged, or synced to the spool.", units.Short,
+            "Events", "Accepted: Kafka (or the database) acknowledged, or synced to the spool.", units.CountsPerSecond,
             [prom(_rate(f"gpumon_collector_events_{what}_total", "instance"), what + " {{instance}}", ref)
              for ref, what in zip("ABC", ("accepted", "published", "spooled"), strict=True)]),
         _bars("Scrapes refused", "Nothing, or not all, of these scrapes was accepted; by reason.",
@@ -96,7 +99,7 @@ def delivery() -> list[AnyPanel]:
     return [
         panels.lines(
             "Waiting", "Outstanding: given to Kafka, not acknowledged. Waiting: not yet given to Kafka or the spool.",
-            units.Short,
+            style.COUNT,
             [prom("sum by (instance) (gpumon_collector_events_outstanding)", "outstanding {{instance}}"),
              prom("sum by (instance) (gpumon_collector_events_waiting)", "waiting {{instance}}", "B")]),
         _bars("Delivery failures", "Messages that were not acknowledged; they go to the spool.",
@@ -113,18 +116,19 @@ def sink() -> list[AnyPanel]:
     fresh = "gpumon_sink_freshness_seconds"
     return [
         panels.lines(
-            "Rows written", "New rows, and rows that were there already (sent twice, stored once).", units.Short,
+            "Rows written", "New rows, and rows that were there already (sent twice, stored once).",
+            units.WritesPerSecond,
             [prom(_rate("gpumon_sink_rows_inserted_total", "instance"), "inserted {{instance}}"),
              prom(_rate("gpumon_sink_rows_duplicate_total", "instance"), "duplicate {{instance}}", "B")]),
         panels.lines(
             "Freshness of rows", "Scrape to commit in the database. The goal is one second.", units.Seconds,
             [prom(_quantile(0.5, fresh), "median"), prom(_quantile(0.99, fresh), "99 %", "B")],
             of=style.INGEST_FRESHNESS),
-        panels.lines("Lag by partition", "Messages in Kafka that are not in the database.", units.Short,
+        panels.lines("Lag by partition", "Messages in Kafka that are not in the database.", style.COUNT,
                      prom("sum by (topic, partition) (gpumon_sink_lag_messages)", "{{topic}} {{partition}}")),
         _bars("Write path", "Batches by the way they took: COPY in one go, or the slower rungs below it.",
               "gpumon_sink_batches_total", "path"),
-        panels.lines("Batch size", "Rows in a batch.", units.Short,
+        panels.lines("Batch size", "Rows in a batch.", style.COUNT,
                      [prom(_quantile(0.5, "gpumon_sink_batch_rows"), "median"),
                       prom(_quantile(0.99, "gpumon_sink_batch_rows"), "99 %", "B")]),
         panels.lines(
@@ -153,12 +157,12 @@ def exporters() -> list[AnyPanel]:
         _bars("Failed readings", "Readings that failed as a whole, by what the trouble was.",
               "gpumon_exporter_read_failures_total", "trouble"),
         panels.lines(
-            "GPUs served", "GPUs in the newest reading, and GPUs that are lost.", units.Short,
+            "GPUs served", "GPUs in the newest reading, and GPUs that are lost.", style.COUNT,
             [prom("max by (instance) (gpumon_exporter_gpus)", "{{instance}}"),
              prom("max by (instance) (gpumon_exporter_gpus_lost)", "lost {{instance}}", "B")]),
-        panels.lines("Mock: scrapes", "Expositions that the mock served.", units.Short,
+        panels.lines("Mock: scrapes", "Expositions that the mock served.", units.RequestsPerSecond,
                      prom(_rate("gpumon_mock_scrapes_total", "instance"), "{{instance}}")),
-        panels.lines("Mock: GPUs", "GPUs that are alive in the mock.", units.Short,
+        panels.lines("Mock: GPUs", "GPUs that are alive in the mock.", style.COUNT,
                      prom("sum by (instance) (gpumon_mock_gpus)", "{{instance}}")),
     ]  # fmt: skip
 

@@ -57,6 +57,18 @@ class Level:
         """Begin of the bucket in which the range ends."""
         return f"time_bucket(INTERVAL '1 {self.step}', {TO})"
 
+    @property
+    def first(self) -> str:
+        """Begin of the bucket in which the range begins: that bucket is read too, whole."""
+        return f"time_bucket(INTERVAL '1 {self.step}', {FROM})"
+
+    def during(self) -> str:
+        """The condition that it lies in the range. Buckets are named by their begin: one that begins before the range
+        reaches into it, and with `$__timeFilter` an hour that began a minute before would be missing."""
+        if self.raw:
+            return f"$__timeFilter(m.{self.time})"
+        return f"m.{self.time} >= {self.first} AND m.{self.time} <= {TO}"
+
     def average(self, column: str) -> str:
         return f"m.{column}::float8" if self.raw else f"m.sum_{column} / nullif(m.count_{column}, 0)::float8"
 
@@ -137,7 +149,7 @@ def read(
     """
     return "\nUNION ALL\n".join(
         f"SELECT {select(part)}\nFROM {part.relation} m {join(part)}"
-        f"\n    AND $__timeFilter(m.{part.time}){part.within()}{after} AND {shown(levels, index)}{_grouped(group)}"
+        f"\n    AND {part.during()}{part.within()}{after} AND {shown(levels, index)}{_grouped(group)}"
         for index, level in enumerate(levels)
         for part, after in _parts(level)
         if not (skip_rows and level.raw)
@@ -169,10 +181,10 @@ def increases(
         f"""SELECT * FROM (
     SELECT m.bucket AS time, {carried}, INTERVAL '{level.gap}' AS gap, {_grown(columns)}
     FROM {_counters(columns, level, shown(counted, index))} m {join(level)}
-        AND m.bucket >= {FROM} - INTERVAL '10 {level.step}' AND m.bucket <= {TO} AND {shown(counted, index)}
+        AND m.bucket >= {level.first} - INTERVAL '10 {level.step}' AND m.bucket <= {TO} AND {shown(counted, index)}
     WINDOW before AS (PARTITION BY m.gpu_id ORDER BY m.bucket
         RANGE BETWEEN INTERVAL '10 {level.step}' PRECEDING AND INTERVAL '1 {level.step}' PRECEDING)
-) counted WHERE $__timeFilter(time)"""
+) counted WHERE time >= {level.first} AND time <= {TO}"""
         for index, level in enumerate(counted)
     )
 

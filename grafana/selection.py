@@ -21,8 +21,9 @@ HOST: Final = choice(
     "SELECT DISTINCT hostname FROM gpu_history ORDER BY 1",
     "The hosts of telemetry.gpu_telemetry.host, from the inventory: the same names without reading every sample.",
 )
-_STAYS_OF_HOST: Final = f"""SELECT DISTINCT {GPU_NAME.format(at="h")} AS __text, h.gpu_id::text AS __value
-FROM gpu_history h JOIN gpus g USING (gpu_id) WHERE h.hostname IN (${{host:sqlstring}}) ORDER BY 1"""
+_STAYS_OF_HOST: Final = f"""SELECT {GPU_NAME.format(at="h")} AS __text, h.gpu_id::text AS __value
+FROM gpu_history h JOIN gpus g USING (gpu_id) WHERE h.hostname IN (${{host:sqlstring}})
+GROUP BY 1, 2 ORDER BY min(h.gpu_index), min(g.instance_id) NULLS FIRST, 1"""
 GPUS: Final = choice("gpu", "GPU", _STAYS_OF_HOST, "GPUs that are or were in this host.", several=True)
 ONE_GPU: Final = choice("gpu", "GPU", _STAYS_OF_HOST, "The GPU shown; MIG instances are GPUs of their own.")
 

@@ -17,6 +17,10 @@ BLUE, PURPLE, GREY = "blue", "purple", "#8e8e8e"
 NO_VALUE: Final = "No value"
 """Where a query gives NULL or nothing: unknown is neither zero nor good."""
 
+COUNT: Final = "locale"
+"""Grafana's unit of counts, with thousands apart and no decimals. Its "short" makes 1,234 GPUs "1 K"."""
+WHOLE: Final = MappingProxyType({units.Percent: 100, units.PercentUnit: 1})
+"""Units of shares -> what the whole is: axes go from zero to it."""
 GRAFANA_UNITS: Final = MappingProxyType(
     {
         Unit.CELSIUS: units.Celsius,
@@ -28,7 +32,7 @@ GRAFANA_UNITS: Final = MappingProxyType(
         Unit.PERCENT: units.Percent,
         Unit.RATIO: units.PercentUnit,
         Unit.NANOSECOND: units.Nanoseconds,
-        Unit.COUNT: units.Short,
+        Unit.COUNT: COUNT,
         Unit.CODE: units.NoUnit,
         Unit.BITMASK: units.NoUnit,
         Unit.FLAG: "bool_yes_no",
@@ -66,6 +70,8 @@ TEMPERATURE: Final = Thresholds(
 looked after, 85 is 5 to 10 C below where the boards begin to slow down."""
 FRESHNESS: Final = Thresholds(GREEN, ((60, YELLOW), (300, RED)))
 """s since the newest sample: six scrapes of 10 s; then five minutes, where v_fleet_health_summary says "silent"."""
+LATE: Final = Thresholds(FRESHNESS.base, FRESHNESS.steps[:1])
+"""s, of GPUs that report: none of them is older than five minutes."""
 ANY_IS_BAD: Final = Thresholds(GREEN, ((1, RED),))
 """count: one lost GPU, one uncorrectable error is one too many."""
 ANY_IS_NOTABLE: Final = Thresholds(GREEN, ((1, YELLOW),))

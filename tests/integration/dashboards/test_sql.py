@@ -29,7 +29,7 @@ from tests.integration.dashboards.dataset import (
     Row,
     fill,
 )
-from tests.support.database import migrated, value_of
+from tests.support.database import migrated, register, value_of
 from tests.support.grafana_checks import Result, plain, problems
 from tests.support.grafana_dashboards import Query, Source, Use, choose, committed, context_of
 from tests.support.grafana_plans import FRESH, chunks_in_plan, old_chunks
@@ -262,12 +262,16 @@ Bucket = list[Row]
 """The rows of a GPU in a bucket, in order."""
 
 
+def begin_of(time: dt.datetime, width: dt.timedelta) -> dt.datetime:
+    return EPOCH + (time - EPOCH) // width * width
+
+
 def buckets(data: Dataset, length: dt.timedelta, width: dt.timedelta | None, host: str) -> list[Bucket]:
-    """What a panel over the last `length` is computed from: buckets that begin within it, whole."""
-    start = data.end - length
+    """What a panel over the last `length` is computed from: buckets that reach into it, whole."""
+    start = data.end - length if width is None else begin_of(data.end - length, width)
     found: dict[tuple[int, dt.datetime], Bucket] = {}
     for row in data.rows:
-        begin = row["time"] if width is None else EPOCH + (row["time"] - EPOCH) // width * width
+        begin = row["time"] if width is None else begin_of(row["time"], width)
         if row["host"] == host and start <= begin <= data.end:
             found.setdefault((row["gpu_id"], begin), []).append(row)
     return list(found.values())
@@ -335,7 +339,7 @@ def test_recent_status_changes_are_those_that_were_made(story: Story) -> None:
 @pytest.mark.parametrize("name", ["6 h", "2 days"])
 def test_energy_is_what_the_counter_grew(story: Story, name: str) -> None:
     """kWh by GPU, over a restart of the counter; not of the GPU that was lost, whose growth meanwhile nobody knows."""
-    start, end = story.data.end - RANGES[name], story.data.end
+    start, end = begin_of(story.data.end - RANGES[name], MINUTE), story.data.end
     values = {row[-2]: row[-1] for row in shown(story, HOST_UID, "Energy", RANGES[name], A100_HOST)}
     for index in (0, 1, 3):
         gpu = story.data.gpu_ids[_gpu(index)]
@@ -345,7 +349,7 @@ def test_energy_is_what_the_counter_grew(story: Story, name: str) -> None:
 
 def minute(row: Row) -> dt.datetime:
     time: dt.datetime = row["time"]
-    return EPOCH + (time - EPOCH) // MINUTE * MINUTE
+    return begin_of(time, MINUTE)
 
 
 def _gpu(index: int) -> tuple[str, None]:
@@ -362,6 +366,78 @@ def grown(rows: list[Row], start: dt.datetime) -> int:
         for before, after in pairwise(rows)
         if minute(after) >= start and minute(after) - minute(before) <= 10 * MINUTE
     )
+
+
+def between(story: Story, query: Query, start: dt.datetime, end: dt.datetime) -> Result:
+    time_range = TimeRange(start, end)
+    variables = choose(DASHBOARDS[query.dashboard], time_range, story.ask, CHOICES["all"])
+    return run(story.connection, expand(query.sql, context_of(query, time_range, variables)))
+
+
+def test_a_peak_in_the_hour_in_which_the_range_begins_is_shown(story: Story) -> None:
+    """The fleet opens with two hours, read from hours: what is hottest may lie in the first, which began before."""
+    gpu = story.data.gpu_ids[_gpu(0)]
+    hours: dict[dt.datetime, int] = {}
+    for row in story.data.rows:
+        if row["gpu_id"] == gpu and "gpu_temp" in row and row["time"] >= story.data.end - DAY:
+            hour = begin_of(row["time"], HOUR)
+            hours[hour] = max(hours.get(hour, 0), row["gpu_temp"])
+    first, peak = next((h, t) for h, t in hours.items() if t > max(hours.get(h + n * HOUR, t) for n in (1, 2)))
+    start = first + MINUTE
+    result = between(story, panel(FLEET_UID, "Hottest GPUs"), start, start + 2 * HOUR)
+    assert dict(zip(result.column("gpu_id"), result.column("peak temperature"), strict=True))[gpu] == peak
+
+
+def test_an_error_in_the_hour_in_which_the_range_begins_is_shown(story: Story) -> None:
+    name, gpu = "ecc_dbe_vol_total", story.data.gpu_ids[_gpu(0)]
+    rows = [row for row in story.data.rows if row["gpu_id"] == gpu and name in row]
+    at = next(after["time"] for before, after in pairwise(rows) if after[name] > before[name])
+    hour = begin_of(at, HOUR)
+    result = between(story, panel(FLEET_UID, "Memory errors"), hour + MINUTE, hour + 2 * HOUR)
+    assert dict(zip(result.column("time"), result.column(name), strict=True))[hour] >= 1
+
+
+def test_a_share_of_hours_is_not_said(story: Story) -> None:
+    """Nearly every hour under load has a throttled moment: it would be 100 %."""
+    for length, said in ((15 * MINUTE, True), (6 * HOUR, False), (30 * DAY, False)):
+        result = story.result(panel(FLEET_UID, "Most throttled GPUs"), length, "all")
+        assert any(share is not None for share in result.column("minutes with throttling")) == said
+
+
+@pytest.mark.parametrize("name", ["6 h", "30 days"])
+def test_a_memo_used_again_is_another_run(story: Story, name: str) -> None:
+    """'normal usage' held until 33 h before the end, and again in the last two hours."""
+    result = story.result(panel(HOST_UID, "Runs by memo"), RANGES[name], P40_HOST)
+    memos = [memo for memo, gpu in zip(result.column("memo"), result.column("GPU"), strict=True) if gpu == "GPU 0"]
+    assert memos.count("normal usage") == (2 if name == "30 days" else 1)
+
+
+def test_gpus_are_in_the_order_of_their_numbers(story: Story) -> None:
+    variables = {v["name"]: v for v in DASHBOARDS[HOST_UID].variables}
+    sql = str(variables["gpu"]["query"]).replace("${host:sqlstring}", f"'{A100_HOST}'")
+    names = [row[0] for row in story.ask(sql)]
+    assert [name[:5] for name in names] == sorted(name[:5] for name in names)
+    assert len(names) == 6
+    tiles = [row[1] for row in shown(story, HOST_UID, "Current Temperature", 6 * HOUR, A100_HOST)]
+    assert tiles == names
+
+
+def test_gpu_10_comes_after_gpu_9(story: Story) -> None:
+    variables = {v["name"]: v for v in DASHBOARDS[HOST_UID].variables}
+    sql = str(variables["gpu"]["query"])
+    host = "twelve"
+    with story.connection.transaction(force_rollback=True):
+        for index in range(12):
+            register(story.connection, story.data.end, uuid=f"GPU-twelve-{index}", hostname=host, index=index)
+        names = [row[0] for row in story.ask(sql.replace("${host:sqlstring}", f"'{host}'"))]
+    assert names == [f"GPU {index}" for index in range(12)]
+
+
+def test_recent_xids_are_those_that_were_told(story: Story) -> None:
+    result = story.result(panel(FLEET_UID, "Recent XIDs"), 6 * HOUR, "all")
+    told = [e for e in story.data.events if e["kind"] == "xid" and e["time"] >= story.data.end - 6 * HOUR]
+    found = zip(result.column("time"), result.column("XID"), result.column("do now"), strict=True)
+    assert sorted(found) == sorted((e["time"], e["code"], "reset") for e in told)
 
 
 def test_lost_gpus_are_those_that_are_lost(story: Story) -> None:

@@ -92,5 +92,6 @@ def test_docs_name_every_dashboard_and_panel() -> None:
     text = (DIRECTORY.parent / "docs" / "dashboards.md").read_text()
     named = {title.strip() for cell in text.split("|") for title in cell.split(", ")}
     for dashboard in committed():
-        assert {dashboard.title, f"`{dashboard.uid}`"} <= named
-        assert {panel["title"] for panel in dashboard.panels()} - named == set()
+        assert {dashboard.title, f"`{dashboard.uid}`"} <= named, "name it in docs/dashboards.md"
+        missing = {panel["title"] for panel in dashboard.panels()} - named
+        assert missing == set(), f"panels of {dashboard.title}: name it in docs/dashboards.md"

@@ -170,8 +170,10 @@ def rates_follow_the_range(d: Dashboard) -> Problems:
 
 def queries_are_bounded_in_time(d: Dashboard) -> Problems:
     for query in d.queries():
-        if query.source == "postgresql" and "$__timeFilter(" not in query.sql:
-            yield query.title, "no $__timeFilter"
+        buckets = r"(bucket|time) >= time_bucket\([^()]+, \$__timeFrom\(\)"
+        bounded = "$__timeFilter(" in query.sql or re.search(buckets, query.sql)
+        if query.source == "postgresql" and not bounded:
+            yield query.title, "neither $__timeFilter nor buckets from $__timeFrom() on"
 
 
 def nothing_is_drawn_over_gaps(d: Dashboard) -> Problems:
@@ -184,6 +186,23 @@ def unknown_is_said(d: Dashboard) -> Problems:
     for panel in d.panels():
         if panel["fieldConfig"]["defaults"].get("noValue") != style.NO_VALUE:
             yield panel["title"], "noValue"
+
+
+def shares_are_of_a_whole(d: Dashboard) -> Problems:
+    for panel in d.panels():
+        defaults = panel["fieldConfig"]["defaults"]
+        whole = {"percent": 100, "percentunit": 1}.get(defaults.get("unit"))
+        if whole and (defaults.get("min"), defaults.get("max")) != (0, whole):
+            yield panel["title"], f"from {defaults.get('min')} to {defaults.get('max')}"
+
+
+def counts_have_no_decimals(d: Dashboard) -> Problems:
+    for panel in d.panels():
+        if "short" in values(panel, "unit"):
+            yield panel["title"], "counts are rounded to thousands"
+        defaults = panel["fieldConfig"]["defaults"]
+        if defaults.get("unit") == style.COUNT and defaults.get("decimals") != 0:
+            yield panel["title"], "decimals of a count"
 
 
 def has_a_legend(d: Dashboard) -> Problems:
@@ -220,7 +239,7 @@ RULES: tuple[Callable[[Dashboard], Problems], ...] = (
     all_is_one_quoted_value,
     variables_in_queries_exist_and_are_quoted, rates_follow_the_range, queries_are_bounded_in_time,
     nothing_is_drawn_over_gaps, unknown_is_said, has_a_legend, thresholds_come_from_one_source,
-    temperatures_have_the_runbooks_thresholds,
+    temperatures_have_the_runbooks_thresholds, shares_are_of_a_whole, counts_have_no_decimals,
 )  # fmt: skip
 
 WORDS = "its value is a word"
@@ -256,7 +275,7 @@ EXCEPTIONS: dict[tuple[str, str, str], str] = {
         ("queries_are_bounded_in_time", uid, name): NOW
         for uid, names in {
             "gpu-telemetry": ("Current Temperature", "Current Status", "GPU", "GPUs of this host"),
-            "gpu-fleet": ("GPUs", "Now", "Freshness", "Temperature map", "Lost GPUs", "Silent hosts"),
+            "gpu-fleet": ("GPUs", "Now", "Freshness", "Temperature map", "Lost GPUs", "Hosts late by over a minute"),
             "gpu-detail": ("Now", "Age"),
         }.items()
         for name in names

@@ -85,6 +85,14 @@ def test_skipping_rows_leaves_their_branch_out() -> None:
     assert "FROM gpu_metrics m" in read(lambda level: level.time, _where)
 
 
+@pytest.mark.parametrize("name", LADDERS)
+def test_buckets_are_read_from_the_one_in_which_the_range_begins(name: str) -> None:
+    for sql in (read(lambda level: level.time, _where, LADDERS[name]), increases(["x"], "m.gpu_id", _where)):
+        for branch in sql.split("UNION ALL"):
+            assert ("$__timeFilter(" in branch) == ("FROM gpu_metrics m" in branch)
+            assert "FROM gpu_metrics m" in branch or f"', {resolution.FROM})" in branch
+
+
 def test_increases_start_from_minutes() -> None:
     sql = increases(["total_energy_consumption"], "m.gpu_id", _where)
     assert "FROM gpu_metrics m" not in sql
