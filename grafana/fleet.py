@@ -11,7 +11,7 @@ from grafana_foundation_sdk.models import units
 from grafana import panels, style
 from grafana.frame import FLEET_UID, card_url, host_url, page, postgres_variable
 from grafana.panels import HIDDEN, AnyPanel, Overrides, cell, link, rows, series, steps
-from grafana.resolution import ERRORS, FLEET, FROM, RANKING, TO, Level, increases, read
+from grafana.resolution import ERRORS, FLEET, FROM, RANKING, TO, Level, increases, read, with_gaps
 from grafana.selection import CLUSTER, GPU_NAME, HOSTS, IN_FLEET, MODEL, chosen, in_fleet
 from services.contract.catalogue import COUNTERS, Unit
 from services.contract.clocks_event import THROTTLING
@@ -32,16 +32,16 @@ LINK_ERRORS: Final = tuple(x for x in ERROR_COUNTERS if x.startswith(("pcie_", "
 MEMORY_ERRORS: Final = tuple(x for x in ERROR_COUNTERS if x not in LINK_ERRORS)
 RESTARTS: Final = (
     "Counted from bucket to bucket, restarts of a counter included; from minutes up to half an hour, then hours, "
-    "over a day days. The first bar is the whole hour or day in which the range begins. The last bar is the hour or "
-    "day so far, from the newest samples: where a counter restarted in it, what it counted is missing until the hour "
-    "or day is over."
+    "over a day days. The first and the last bar are the whole hour or day in which the range begins and ends."
 )
 FIRST: Final = " The hour (over two days: the day) in which the range begins counts whole."
 TODAY: Final = FIRST + " Over two days: whole days, and of today the whole hours; the running hour is not in it."
 
 
 def _sum(level: Level) -> str:
-    return f"m.{level.time} AS time, gpu.cluster, {level.average('power_usage')} AS watts"
+    return (
+        f"m.{level.time} AS time, gpu.cluster, {level.average('power_usage')} AS watts, INTERVAL '{level.gap}' AS gap"
+    )
 
 
 # --- now -------------------------------------------------------------------------------------------------------------
@@ -179,27 +179,38 @@ ORDER BY coalesce(s.heat, 0) + coalesce(s.power, 0) DESC, s.share DESC NULLS LAS
 
 
 def _spent(x: str) -> str:
-    """Growth of a counter over several buckets. Where it restarted, what grew within the buckets."""
+    """Growth of a counter over several buckets. Where it restarted, what grew within the buckets; unknown where it is
+    lower at the end than it was and nobody saw it start again (ADR 3)."""
+    newest = f"last(m.last_{x}, m.bucket) FILTER (WHERE m.last_{x} IS NOT NULL)"
     within = f"sum(m.last_{x} - m.first_{x} + coalesce(m.resets_{x}, 0))"
-    return f"CASE WHEN coalesce(sum(m.resets_{x}), 0) = 0 THEN max(m.last_{x}) - min(m.first_{x}) ELSE {within} END"
+    return f"""CASE WHEN coalesce(sum(m.resets_{x}), 0) > 0 THEN {within}
+        WHEN max(m.last_{x}) = {newest} THEN max(m.last_{x}) - min(m.first_{x}) END"""
 
 
 # --- over time -------------------------------------------------------------------------------------------------------
 
 
 def over_time() -> list[AnyPanel]:
-    sample = f"WITH {IN_FLEET}, sample AS (\n{read(_sum, in_fleet, FLEET)}\n)"
-    power = f"""{sample}
-SELECT time, coalesce(cluster, 'none') AS metric, sum(watts) AS value FROM sample GROUP BY 1, 2 ORDER BY 1, 2"""
-    reporting = f"""{sample}
-SELECT time, coalesce(cluster, 'none') AS metric, count(*) AS value FROM sample GROUP BY 1, 2 ORDER BY 1, 2"""
+    power, reporting = (
+        f"""WITH {IN_FLEET}, each AS (
+{read(_sum, in_fleet, FLEET)}
+), sample AS (
+SELECT time, coalesce(cluster, 'none') AS metric, {value} AS value, max(gap) AS gap FROM each GROUP BY 1, 2
+)
+{with_gaps(("value",), "metric")}"""
+        for value in ("sum(watts)", "count(*)")
+    )
     level = (
         " Read from minutes up to two hours, then from hours, over two days from every third, over a week from days, "
         "and of today hours. The running hour is not in it; what is now is at the top."
     )
     return [
         panels.areas(
-            "Power by cluster", "Mean power of each bucket, added up over the GPUs." + level, units.Watt, series(power)
+            "Power by cluster",
+            "Mean power of each bucket, added up over the GPUs that report power: one that reports none is left out."
+            + level,
+            units.Watt,
+            series(power),
         ),
         panels.areas("GPUs reporting", "GPUs with a sample in each bucket." + level, style.COUNT, series(reporting)),
     ]

@@ -23,6 +23,11 @@ WHERE v.hostname IN (${{host:sqlstring}}) AND {among("v.gpu_id::text", "gpu")}""
 NAME_NOW: Final = GPU_NAME.format(at="g")
 BY_STATUS: Final[Overrides] = {f"/^{tag}\\b/i": fixed(colour) for tag, colour in style.STATUS_COLOURS.items()}
 COARSE: Final = " Over six hours it is the average of minutes, over two days of hours, over sixty days of days."
+LAST_WORD: Final = (
+    " Over six hours a minute, over two days an hour, over sixty days a day counts whole under the status it ended with:"
+    " of short runs, figures of so long a range are those of their neighbours too."
+)
+"""The aggregates keep the last tag and memo of a bucket, not a part for each."""
 
 
 # --- SQL -------------------------------------------------------------------------------------------------------------
@@ -132,7 +137,8 @@ def status_timeline() -> AnyPanel:
 """
     return panels.states(
         "Status Timeline",
-        "What the operator said the host was doing (`gpumon status`). Blank: nothing was said, or no sample.",
+        "What the operator said the host was doing (`gpumon status`). Blank: nothing was said, or no sample."
+        + LAST_WORD,
         rows(host + with_gaps(("status",))), panels.statuses())  # fmt: skip
 
 
@@ -145,14 +151,14 @@ FROM sample GROUP BY 1 ORDER BY 1"""
     samples = tagged + "SELECT tag AS status, sum(samples)::bigint AS samples FROM sample GROUP BY 1 ORDER BY 1"
     return [
         panels.override(panels.points(
-            "Temperature by Status", "GPU temperature, coloured by what the host was doing." + COARSE,
+            "Temperature by Status", "GPU temperature, coloured by what the host was doing." + COARSE + LAST_WORD,
             units.Celsius, series(points)).span(8), BY_STATUS),
         panels.override(panels.categories(
-            "Temperature Distribution by Status", "Lowest, mean and highest GPU temperature of each status tag.",
+            "Temperature Distribution by Status", "Lowest, mean and highest GPU temperature of each status tag." + LAST_WORD,
             units.Celsius, rows(spread), "status"),
             {"/^Min$/": fixed(style.BLUE), "/^Avg$/": fixed(style.YELLOW), "/^Max$/": fixed(style.RED)}),
         panels.override(panels.donut(
-            "Samples by Status", "How many samples each status tag has within the time range.",
+            "Samples by Status", "How many samples each status tag has within the time range." + LAST_WORD,
             style.COUNT, rows(samples)), BY_STATUS),
     ]  # fmt: skip
 
@@ -264,7 +270,7 @@ FROM runs WHERE memo IS NOT NULL GROUP BY 1, 2, 3, run ORDER BY 4 DESC, 3"""
     panel = panels.table(
         "Runs by memo",
         'What was measured under each memo (`gpumon status bench "fan=25%"`): compare runs by it. A memo used again '
-        "is a row again." + COARSE,
+        "is a row again." + COARSE + LAST_WORD,
         rows(sql),
     )
     return [panels.override(panel.span(24).height(10), columns)]  # fmt: skip

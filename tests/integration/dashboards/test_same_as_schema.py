@@ -74,29 +74,7 @@ def test_increases_are_those_of_the_functions(
     expected = sorted(connection.execute(call.encode(), (start, shown.end + TICK)).fetchall())
     assert expected
     assert any(any(row[2:]) for row in expected), "nothing grew: the test would say nothing"
-    expected = [row for row in expected if row[0] <= shown.end]
-    over = running(found, LADDERS[ladder], length, shown.end)
-    assert [row for row in found if row[0] < over] == [row for row in expected if row[0] < over]
-    partial = {row[:2]: row[2:] for row in expected if row[0] >= over}
-    same: list[Row] = []
-    known: list[Row] = []
-    for row in (row for row in found if row[0] >= over):
-        pairs = list(zip(row[2:], partial.pop(row[:2]), strict=True))
-        # a restart in the bucket that is not over: unknown, or what was reached since; never more than there was
-        assert all(so_far is None or (grown is not None and so_far <= grown) for so_far, grown in pairs)
-        same += [(row[1], grown) for so_far, grown in pairs if so_far == grown is not None]
-        known += [(row[1], grown) for _, grown in pairs if grown is not None]
-    assert not known or len(same) > len(known) / 2, "of most counters the newest sample tells all of it"
-
-
-def running(found: list[Row], levels: tuple[Level, ...], length: dt.timedelta, end: dt.datetime) -> dt.datetime:
-    """From when on there are only the newest samples: the begin of the bucket that is not over; else after the end."""
-    if not any(level.whole for level in levels) or length <= HOUR:
-        return end + DAY
-    begin = end.replace(minute=0, second=0, microsecond=0)
-    begin = begin if length <= DAY else begin.replace(hour=0)
-    assert any(row[0] == begin for row in found), "nothing of the hour or day that is not over"
-    return begin
+    assert found == [row for row in expected if row[0] <= shown.end]
 
 
 def test_hosts_are_those_of_the_host_kits_view(connection: Connection, data: Dataset) -> None:
