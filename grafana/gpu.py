@@ -183,8 +183,8 @@ FROM sample WHERE pod IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 4 DESC"""
         ),
         panels.table(
             "Tenants within the time range",
-            "Who held the GPU, from the first sample to the last. Over six hours a minute, over two days an hour counts "
-            "whole for the pod it ended with.",
+            "Who held the GPU, from the first sample to the last. Over six hours a minute, over two days an hour "
+            "counts whole for the pod it ended with.",
             rows(spans),
             style.COUNT,
         ).span(24),

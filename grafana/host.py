@@ -24,7 +24,7 @@ NAME_NOW: Final = GPU_NAME.format(at="g")
 BY_STATUS: Final[Overrides] = {f"/^{tag}\\b/i": fixed(colour) for tag, colour in style.STATUS_COLOURS.items()}
 COARSE: Final = " Over six hours it is the average of minutes, over two days of hours, over sixty days of days."
 LAST_WORD: Final = (
-    " Over six hours a minute, over two days an hour, over sixty days a day counts whole under the status it ended with:"
+    " Over six hours a minute, over two days an hour, over sixty days a day counts under the status it ended with:"
     " of short runs, figures of so long a range are those of their neighbours too."
 )
 """The aggregates keep the last tag and memo of a bucket, not a part for each."""
@@ -154,7 +154,8 @@ FROM sample GROUP BY 1 ORDER BY 1"""
             "Temperature by Status", "GPU temperature, coloured by what the host was doing." + COARSE + LAST_WORD,
             units.Celsius, series(points)).span(8), BY_STATUS),
         panels.override(panels.categories(
-            "Temperature Distribution by Status", "Lowest, mean and highest GPU temperature of each status tag." + LAST_WORD,
+            "Temperature Distribution by Status",
+            "Lowest, mean and highest GPU temperature of each status tag." + LAST_WORD,
             units.Celsius, rows(spread), "status"),
             {"/^Min$/": fixed(style.BLUE), "/^Avg$/": fixed(style.YELLOW), "/^Max$/": fixed(style.RED)}),
         panels.override(panels.donut(
