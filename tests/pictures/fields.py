@@ -154,6 +154,7 @@ _UNITS: Final[Mapping[str, tuple[float, tuple[tuple[float, str], ...]]]] = {
     "percent": (1, ((0, "%"),)),
     "percentunit": (100, ((0, "%"),)),
     "none": (1, ((0, ""),)),
+    "locale": (1, ((0, ""),)),  # all digits, with separators
     "bool_yes_no": (1, ((0, ""),)),
     "short": (1, ((1e9, " B"), (1e6, " M"), (1e3, " K"), (0, ""))),
     "watt": (1, _si("W")),
@@ -175,7 +176,7 @@ def number(value: float, unit: str, decimals: int | None = None) -> str:
     size, suffix = next(((size, s) for size, s in steps if size and abs(scaled) >= size), (1.0, steps[-1][1]))
     if unit in ("s", "ns") and scaled == 0:
         suffix = " s"
-    digits = _digits(scaled / size, decimals)
+    digits = f"{scaled:,.{decimals or 0}f}" if unit == "locale" else _digits(scaled / size, decimals)
     one = digits == "1" and unit in ("s", "ns")
     return f"{digits}{suffix.removesuffix('s') if one and len(suffix) > 3 else suffix}"
 
