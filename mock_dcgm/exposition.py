@@ -18,6 +18,7 @@ from mock_dcgm.columns import Column
 from mock_dcgm.layout import Entity, Layout
 from mock_dcgm.simulator import Snapshot
 from services.contract.catalogue import METRICS, Metric
+from services.contract.label import escape
 
 Bools = npt.NDArray[np.bool_]
 Body = tuple[bytes, ...]
@@ -56,11 +57,7 @@ def labels(entity: Entity) -> str:
     pairs += [("Hostname", host.name), ("DCGM_FI_DRIVER_VERSION", host.driver)]
     tenant = (("container", gpu.container), ("namespace", gpu.namespace), ("pod", gpu.pod))
     pairs += [(name, value) for name, value in tenant if value is not None]
-    return "{" + ",".join(f'{name}="{_escape(value)}"' for name, value in pairs) + "} "
-
-
-def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return "{" + ",".join(f'{name}="{escape(value)}"' for name, value in pairs) + "} "
 
 
 def format_values(values: Column) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from services.collector.enrich import percent
+from services.contract.derived import percent
 
 MEBIBYTE: Final = 1024 * 1024
 

@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from services.contract.catalogue import LABEL_FIELDS
+from services.contract.derived import memory_percent, percent
 from services.contract.event import Derived, Gpu, Tenant
+from services.contract.label import escape
 
 Key = tuple[str, int | None]
 """Identity of what one event describes: GPU UUID, and MIG instance id or None."""
@@ -179,16 +181,7 @@ def series_suffix(meaning: Meaning, context: Context) -> str:
         differing |= msgspec.structs.asdict(meaning.tenant)
     if not differing:
         return ""
-    return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in differing.items() if value) + "}"
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-
-
-def percent(part: float | None, whole: float | None) -> float | None:
-    """`part` of `whole` in percent, two decimals; None where either is unknown or the whole is nothing."""
-    return round(100.0 * part / whole, 2) if part is not None and whole else None
+    return "{" + ",".join(f'{name}="{escape(value)}"' for name, value in differing.items() if value) + "}"
 
 
 def derive(columns: Mapping[str, list[Any]], rows: int) -> list[Derived | None]:
@@ -205,9 +198,3 @@ def derive(columns: Mapping[str, list[Any]], rows: int) -> list[Derived | None]:
         None if m is None and p is None else Derived(memory_percent=m, power_percent=p)
         for m, p in zip(memory, power, strict=True)
     ]
-
-
-def memory_percent(used: int | None, total: int | None, free: int | None, reserved: int | None) -> float | None:
-    if total is None and used is not None and free is not None:
-        total = used + free + (reserved or 0)
-    return percent(used, total)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from services.contract.catalogue import LABEL_FIELDS
+from services.contract.label import escape
 from services.exporter.reading import Device, Lost
 
 Pair = tuple[str, str]
@@ -53,7 +54,3 @@ def attributes(labels: Mapping[str, str]) -> list[Pair]:
 def text(pairs: Iterable[Pair]) -> str:
     """`a="b",c="d"`, escaped."""
     return ",".join(f'{name}="{escape(value)}"' for name, value in pairs)
-
-
-def escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from services.collector.enrich import memory_percent, percent
+from services.contract.derived import memory_percent, percent
 from services.exporter.own_series import block
 from services.exporter.reading import Number, Reading
 

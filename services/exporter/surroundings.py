@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from services.exporter.attribution.attributor import Attributor, open_attributor
+from services.exporter.pci_address import canonical_pci
 from services.exporter.reading import Device
 from services.exporter.smi.snapshot import Document, SnapshotKeeper
 from services.exporter.xid import kernel_log
 from services.exporter.xid.kernel_log import KernelLogWatch
-from services.exporter.xid.ledger import XidLedger, canonical_pci
+from services.exporter.xid.ledger import XidLedger
 from services.settings import Settings
 
 if TYPE_CHECKING:

@@ -84,67 +84,81 @@ def serve(
     clock: Clock | None = None,
 ) -> None:
     """Run one sink until `stop`. Raises psycopg.Error, KafkaException."""
-    clock = clock or SystemClock()
-    metrics = SinkMetrics(registry)
-    letters = DeadLetters(
-        Producer(producer_config(settings, CLIENT_ID) | {"message.max.bytes": LARGEST_LETTER}),
-        settings.kafka_topic_invalid,
-        settings.kafka_delivery_timeout,
-    )
-    writer = Writer(
-        connect=lambda: connect(settings.dsn),
-        group=settings.kafka_group,
-        letters=letters,
-        metrics=metrics,
-        clock=clock,
-        stop=stop,
-        observe=observe,
-    )
-    heartbeat = Heartbeat(HEARTBEAT_LIMIT, clock)
-    inventory = Inventory()
-    mapper = RowMapper(inventory, TimeLimits(settings.max_age, settings.max_future))
-
-    def member() -> tuple[Membership, Sink]:
-        """A client, its membership in the group, and the loop around it."""
-        consumer = Consumer(group_consumer_config(settings, CLIENT_ID))
-        membership = Membership(
-            consumer=consumer,
-            admin=AdminClient(client_config(settings, CLIENT_ID)),
-            topics=[settings.kafka_topic, settings.kafka_topic_events],
-            group=settings.kafka_group,
-            writer=writer,
-            metrics=metrics,
-            clock=clock,
-        )
-        sink = Sink(
-            consumer=consumer,
-            membership=membership,
-            writer=writer,
-            inventory=inventory,
-            intake=Intake(membership, mapper, metrics, clock, raw_topic=settings.kafka_topic),
-            metrics=metrics,
-            heartbeat=heartbeat,
-            clock=clock,
-            stop=stop,
-            batch_size=settings.batch_size,
-            batch_timeout=settings.batch_timeout,
-            observe=observe,
-        )
-        return membership, sink
-
-    membership, sink = member()
+    parts = _Parts(settings, stop, observe, clock or SystemClock(), SinkMetrics(registry))
+    membership, sink = parts.member()
 
     def ready() -> str | None:
-        return membership.problem() or writer.problem
+        return membership.problem() or parts.writer.problem
 
     try:
-        with OpsServer(settings.ops_host, settings.ops_port, live=heartbeat.problem, ready=ready, registry=registry):
-            while not _run(sink, clock):
-                membership, sink = member()
+        live = parts.heartbeat.problem
+        with OpsServer(settings.ops_host, settings.ops_port, live=live, ready=ready, registry=registry):
+            while not _run(sink, parts.clock):
+                membership, sink = parts.member()
     finally:
         stop.set()  # the writer must not go on repeating for a loop that is gone
-        writer.close()
+        parts.writer.close()
     log.info("stopped")
+
+
+class _Parts:
+    """What outlives a Kafka client: the writer with its connection, the inventory, the counts."""
+
+    def __init__(
+        self, settings: Settings, stop: threading.Event, observe: Observe, clock: Clock, metrics: SinkMetrics
+    ) -> None:
+        self._settings, self._stop, self._observe, self._metrics = settings, stop, observe, metrics
+        self.clock = clock
+        self.heartbeat = Heartbeat(HEARTBEAT_LIMIT, clock)
+        self._inventory = Inventory()
+        self._mapper = RowMapper(self._inventory, TimeLimits(settings.max_age, settings.max_future))
+        self.writer = Writer(
+            connect=lambda: connect(settings.dsn),
+            group=settings.kafka_group,
+            letters=DeadLetters(
+                Producer(producer_config(settings, CLIENT_ID) | {"message.max.bytes": LARGEST_LETTER}),
+                settings.kafka_topic_invalid,
+                settings.kafka_delivery_timeout,
+            ),
+            metrics=metrics,
+            clock=clock,
+            stop=stop,
+            observe=observe,
+        )
+
+    def member(self) -> tuple[Membership, Sink]:
+        """A client's membership in the group, and the loop around it."""
+        consumer = Consumer(group_consumer_config(self._settings, CLIENT_ID))
+        membership = self._membership(consumer)
+        return membership, self._loop(consumer, membership)
+
+    def _membership(self, consumer: Consumer) -> Membership:
+        return Membership(
+            consumer=consumer,
+            admin=AdminClient(client_config(self._settings, CLIENT_ID)),
+            topics=[self._settings.kafka_topic, self._settings.kafka_topic_events],
+            group=self._settings.kafka_group,
+            writer=self.writer,
+            metrics=self._metrics,
+            clock=self.clock,
+        )
+
+    def _loop(self, consumer: Consumer, membership: Membership) -> Sink:
+        topic = self._settings.kafka_topic
+        return Sink(
+            consumer=consumer,
+            membership=membership,
+            writer=self.writer,
+            inventory=self._inventory,
+            intake=Intake(membership, self._mapper, self._metrics, self.clock, raw_topic=topic),
+            metrics=self._metrics,
+            heartbeat=self.heartbeat,
+            clock=self.clock,
+            stop=self._stop,
+            batch_size=self._settings.batch_size,
+            batch_timeout=self._settings.batch_timeout,
+            observe=self._observe,
+        )
 
 
 def _run(sink: Sink, clock: Clock) -> bool:

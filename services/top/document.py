@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from services.collector.enrich import percent
+from services.contract.derived import percent
 from services.top.frame import Frame, Row
 from services.top.judge import Verdict
 from services.top.screen import State

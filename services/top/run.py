@@ -187,5 +187,5 @@ def _served(state: State, settings: Settings, args: argparse.Namespace) -> Itera
             def current() -> tuple[int, str]:
                 return serve.render(state, prefix, SystemClock().time())
 
-            stack.enter_context(serve.Server(settings.ops_host, args.port, current))
+            stack.enter_context(serve.server(settings.ops_host, args.port, current))
         yield

@@ -40,15 +40,17 @@ def test_without_a_role_the_help_is_shown(capsys: pytest.CaptureFixture[str]) ->
     ],
     ids=lambda arguments: arguments[0],
 )
-def test_a_reader_that_has_seen_enough_is_no_error(arguments: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_a_reader_that_has_seen_enough_is_no_error(arguments: list[str], unbuffered: str, tmp_path: Path) -> None:
     """`| head`: whatever the role, it ends without a word, and with what a shell takes for SIGPIPE."""
+    (tmp_path / "spool").mkdir()  # without it `spool` has something to say on stderr
     read, write = os.pipe()
     os.close(read)
     try:
         done = subprocess.run(
             [sys.executable, "-m", "services", *arguments],
             stdout=write, stderr=subprocess.PIPE, text=True, check=False, cwd=tmp_path,
-            env=child_environment(PYTHONPATH=str(ROOT)),
+            env=child_environment(PYTHONPATH=str(ROOT), PYTHONUNBUFFERED=unbuffered),
         )  # fmt: skip
     finally:
         os.close(write)

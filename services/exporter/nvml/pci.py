@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from services.exporter.pci_address import canonical_pci
 from services.exporter.proc_info import PROC
 
 PCI_DEVICES = Path("/sys/bus/pci/devices")
@@ -22,16 +23,16 @@ _NVIDIA: Final = 0x10DE
 _DISPLAY: Final = 0x03
 """Base class of GPUs, with a display (0x0300) or without (0x0302); the sound function of a GPU is 0x0403."""
 _DRIVER: Final = "nvidia"
-_ADDRESS: Final = re.compile(r"([0-9a-f]+):([0-9a-f]{2}):([0-9a-f]{2})\.([0-9a-f])", re.IGNORECASE)
+_ADDRESS: Final = re.compile(r"[0-9a-f]+:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f]", re.IGNORECASE)
+"""What a function of a device is called in sysfs."""
 
 
 def canonical(address: str) -> str:
     """`0000:c1:00.0` or NVML's own form as DCGM writes it: `00000000:C1:00.0`. Anything else as it is, upper case."""
-    match = _ADDRESS.fullmatch(address.strip())
-    if match is None:
+    try:
+        return canonical_pci(address)
+    except ValueError:
         return address.strip().upper()
-    domain, bus, device, function = match.groups()
-    return f"{int(domain, 16):08X}:{bus}:{device}.{function}".upper()
 
 
 @dataclass(frozen=True, slots=True)

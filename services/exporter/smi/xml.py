@@ -16,6 +16,7 @@ from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from services.contract.sentinels import Missing
+from services.exporter.pci_address import canonical_pci
 from services.exporter.reading import Device, Lost, Number, Process, Reading
 from services.exporter.smi.cells import cells
 from services.exporter.smi.mig import instances
@@ -23,7 +24,6 @@ from services.exporter.smi.values import is_lost, plain, told
 
 _ROOT: Final = "nvidia_smi_log"
 _END: Final = b"</nvidia_smi_log>"
-_PCI: Final = re.compile("([0-9a-fA-F]{4,8}):([0-9a-fA-F]{2}):([0-9a-fA-F]{2})[.]([0-7])")
 _LABELS: Final = {
     "DCGM_FI_DEV_VBIOS_VERSION": "vbios_version",
     "DCGM_FI_DEV_SERIAL": "serial",
@@ -97,8 +97,10 @@ def cut(output: bytes) -> bytes | None:
 
 def pci_bus_id(text: str | None) -> str | None:
     """As DCGM writes it; older drivers tell four digits of domain: `0000:0c:00.0` -> `00000000:0C:00.0`."""
-    match = _PCI.fullmatch((text or "").strip())
-    return f"{match[1]:0>8}:{match[2]}:{match[3]}.{match[4]}".upper() if match else None
+    try:
+        return canonical_pci(text or "")
+    except ValueError:
+        return None
 
 
 def _attached(root: Element) -> int | None:

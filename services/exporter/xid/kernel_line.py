@@ -13,7 +13,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.exporter.xid.ledger import Origin, Xid, canonical_pci
+from services.exporter.pci_address import canonical_pci
+from services.exporter.xid.ledger import Origin, Xid
 
 _CALLER: Final = r"(?:\[ *[TC]\d{1,10}\] )?"
 """What a kernel with CONFIG_PRINTK_CALLER puts first, in dmesg's text: the thread or the processor."""

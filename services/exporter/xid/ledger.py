@@ -7,13 +7,13 @@ same slot (an eGPU that was swapped) begins at zero.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import deque
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
+from services.exporter.pci_address import canonical_pci
 from services.ops.clock import Clock, SystemClock
 
 WINDOW: Final = 300.0
@@ -21,8 +21,6 @@ WINDOW: Final = 300.0
 SAME: Final = 2.0
 """Seconds within which NVML and the kernel log tell of one XID. Both come at once; NVML's thread may be held up
 briefly, and a driver that hangs repeats an XID only every six seconds (XID 119)."""
-
-_PCI: Final = re.compile(r"(?:([0-9a-f]{1,8}):)?([0-9a-f]{1,2}):([0-9a-f]{1,2})(?:\.([0-7]))?", re.IGNORECASE)
 
 
 class Origin(StrEnum):
@@ -157,15 +155,6 @@ class XidLedger:
         oldest = self._clock.monotonic() - WINDOW
         while tally.arrivals and tally.arrivals[0] <= oldest:
             tally.arrivals.popleft()
-
-
-def canonical_pci(text: str) -> str:
-    """DCGM's spelling of a PCI address: `0000:9b:00` -> `00000000:9B:00.0`. Raises ValueError for anything else."""
-    found = _PCI.fullmatch(text.strip())
-    if found is None:
-        raise ValueError(f"{text!r} is not a PCI address: expected domain:bus:device[.function], like 0000:9b:00.0")
-    domain, bus, device, function = found.groups()
-    return f"{domain or '0':0>8}:{bus:0>2}:{device:0>2}.{function or '0'}".upper()
 
 
 def _told_before(tally: _Tally, xid: Xid) -> _Occurrence | None:

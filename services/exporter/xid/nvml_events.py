@@ -21,7 +21,8 @@ from typing import Any, Final
 
 import pynvml
 
-from services.exporter.xid.ledger import Origin, Xid, XidLedger, canonical_pci
+from services.exporter.pci_address import canonical_pci
+from services.exporter.xid.ledger import Origin, Xid, XidLedger
 from services.ops.clock import Clock, SystemClock
 
 log = logging.getLogger("exporter")

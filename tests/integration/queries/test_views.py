@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.collector.enrich import memory_percent, percent
+from services.contract.derived import memory_percent, percent
 from services.store.connect import Connection
 from tests.support.database import empty, insert, migrated, register, rows_of, value_of
 

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -27,6 +26,7 @@ from services.settings import child_environment
 from tests.support.fake_smi import FakeSmi
 from tests.support.ollama_server import OllamaServer, tag
 from tests.support.prerequisites import missing
+from tests.support.processes import free_port
 from tests.support.runbook import Step, steps
 
 ROOT = Path(__file__).parents[3]
@@ -43,13 +43,6 @@ PROGRAMS = {
     "mokutil": "echo 'SecureBoot disabled'",
     "gpu_burn": 'for last; do :; done; sleep "$last"; echo "Tested 1 GPUs:"; echo "        GPU 0: OK"',
 }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Reader:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from services.collector.enrich import Place, derive, describe, host_of, percent, series_suffix, understand
+from services.collector.enrich import Place, derive, describe, host_of, series_suffix, understand
 from services.contract.catalogue import LABEL_FIELDS
+from services.contract.derived import percent
 from services.contract.event import Derived, Tenant
 
 PLACE = Place.of("gpu-7:9400", {"rack": "r1"})

@@ -98,15 +98,15 @@ def test_no_path_has_dots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     project = tmp_path / "project"
     (project / "sub").mkdir(parents=True)
     monkeypatch.chdir(project / "sub")
-    monkeypatch.setenv("SPOOL_DIR", "../shared/./spool")
+    monkeypatch.setenv("SPOOL_DIR", "../elsewhere/./spool")
     (tmp_path / "bin").mkdir()
     monkeypatch.setattr(sys, "executable", str(tmp_path / "bin" / ".." / "bin" / "python"))
     unit = units_of(tmp_path, monkeypatch, "--project", "..")[COLLECTOR]
     assert setting(unit, "WorkingDirectory") == [str(project)]
     assert setting(unit, "EnvironmentFile") == [f"-{project}/.env"]
-    assert f"-{tmp_path}/shared/spool" in setting(unit, "ReadWritePaths")
+    assert f"-{tmp_path}/elsewhere/spool" in setting(unit, "ReadWritePaths")
     assert setting(unit, "ExecStart") == [f"{tmp_path}/bin/python -m services collector"]
-    assert (tmp_path / "shared/spool").is_dir()
+    assert (tmp_path / "elsewhere/spool").is_dir()
 
 
 def test_dots_behind_a_link_lead_where_the_kernel_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from services.exporter.xid.ledger import SAME, WINDOW, GpuXids, Origin, Xid, XidLedger, canonical_pci
+from services.exporter.pci_address import canonical_pci
+from services.exporter.xid.ledger import SAME, WINDOW, GpuXids, Origin, Xid, XidLedger
 from tests.unit.exporter.xid.clocks import HandClock
 
 GPU = "00000000:9B:00.0"
