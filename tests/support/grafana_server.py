@@ -39,6 +39,9 @@ class Reply:
     text: str = ""
     headers: dict[str, str] = field(default_factory=dict)
 
+    def response(self) -> web.Response:
+        return web.Response(status=self.status, text=self.text, headers=self.headers)
+
 
 class FakeGrafana:
     """Context; `url` while it runs. The attributes may be set before and between requests."""
@@ -57,6 +60,13 @@ class FakeGrafana:
         """uid -> file: saved by nobody else."""
         self.next: list[Reply] = []
         """Said to the next requests instead of an answer."""
+        self.always: dict[str, Reply] = {}
+        """Said to every request of a kind (`GET /api/folders`) instead of an answer."""
+        self.lost: list[tuple[str, Reply]] = []
+        """Kind of request, and what a proxy says once that Grafana has done it."""
+        self.on_lost: Callable[[], None] = lambda: None
+        self.before_create: Callable[[Json], None] | None = None
+        """What somebody else does at the moment when a folder is to be made; gets the body."""
         self.on_save: Callable[[Json], None] = lambda _model: None
         """What Grafana itself changes in a dashboard that it stores."""
         self.requests: list[tuple[str, str, Json | None]] = []
@@ -125,11 +135,17 @@ class FakeGrafana:
     ) -> web.StreamResponse:
         body = await request.json() if request.method == "POST" and request.can_read_body else None
         self.requests.append((request.method, request.path_qs, copy.deepcopy(body)))
-        if self.next:
-            reply = self.next.pop(0)
-            return web.Response(status=reply.status, text=reply.text, headers=reply.headers)
+        kind = f"{request.method} {request.path.removeprefix(self._sub_path)}"
+        if self.next or kind in self.always:
+            return (self.next.pop(0) if self.next else self.always[kind]).response()
         try:
-            return await handler(request)
+            answer = await handler(request)
+            lost = next((entry for entry in self.lost if entry[0] == kind), None)
+            if lost is None:
+                return answer
+            self.lost.remove(lost)
+            self.on_lost()
+            return lost[1].response()
         except web.HTTPNotFound:
             return _said(404, "Not found")
         except _DeniedError as denied:
@@ -203,8 +219,13 @@ class FakeGrafana:
     async def _add_folder(self, request: web.Request) -> web.Response:
         self._allow(request, "folders:create")
         body = await request.json()
+        if self.before_create is not None:
+            self.before_create(body)
         if any(f["uid"] == body["uid"] or f["title"] == body["title"] for f in self.folders):
             return _said(409, "a folder with the same name already exists in the current location")
+        return web.json_response(self.add_folder(body))
+
+    def add_folder(self, body: Json) -> Json:
         folder = {
             "id": next(self._ids),
             "uid": body["uid"],
@@ -213,7 +234,7 @@ class FakeGrafana:
             "version": 1,
         }
         self.folders.append(folder)
-        return web.json_response(folder)
+        return folder
 
     # --- dashboards -------------------------------------------------------------------------------------------------
 

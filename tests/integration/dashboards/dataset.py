@@ -29,6 +29,8 @@ from tests.support.database import insert, register
 SECOND, MINUTE, HOUR, DAY = (dt.timedelta(seconds=n) for n in (1, 60, 3600, 86400))
 P40_HOST, A100_HOST, T4_HOST = "attic-01", "train-00", "desk-00"
 SPAN = 30 * DAY
+EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
+"""Buckets are counted from here."""
 RETENTION = 7 * DAY
 """Rows older than this are dropped after the aggregates have them, as the policy does."""
 FLEET = FleetSpec(
@@ -94,6 +96,17 @@ class Dataset:
 
     def between(self, start: dt.datetime, end: dt.datetime, host: str | None = None) -> list[Row]:
         return [r for r in self.rows if start <= r["time"] <= end and host in (None, r["host"])]
+
+
+def begin_of(time: dt.datetime, width: dt.timedelta) -> dt.datetime:
+    """Begin of the bucket of so many seconds."""
+    return EPOCH + (time - EPOCH) // width * width
+
+
+def a100(index: int) -> Key:
+    """A GPU of the A100's host."""
+    host = next(h for h in build(FLEET).hosts if h.name == A100_HOST)
+    return (host.gpus[index].uuid, None)
 
 
 def fill(connection: Connection, end: dt.datetime) -> Dataset:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,8 +10,8 @@ import pytest
 from grafana.resolution import ERRORS, PER_GPU, Level, increases
 from services.contract.catalogue import COUNTERS
 from services.store.connect import Connection
-from tests.integration.dashboards.dataset import DAY, HOUR, MINUTE, Dataset, fill
-from tests.support.database import migrated, value_of
+from tests.integration.dashboards.dataset import DAY, HOUR, MINUTE, Dataset, begin_of
+from tests.integration.dashboards.story import Story
 from tests.support.grafana_dashboards import committed
 from tests.support.grafana_sql import Context, TimeRange, expand
 
@@ -23,27 +22,14 @@ TICK = dt.timedelta(microseconds=1)
 LADDERS = {"PER_GPU": PER_GPU, "ERRORS": ERRORS}
 
 pytestmark = pytest.mark.timescale
-EPOCH = dt.datetime(2000, 1, 1, tzinfo=dt.UTC)
 
 
 @pytest.fixture(scope="module")
-def connection(timescale: str) -> Iterator[Connection]:
-    with migrated(timescale) as connection:
-        yield connection
-
-
-@pytest.fixture(scope="module")
-def data(connection: Connection) -> Dataset:
-    now: dt.datetime = value_of(connection, "SELECT now()")
-    return fill(connection, now.replace(second=now.second // 10 * 10, microsecond=0))
+def data(story: Story) -> Dataset:
+    return story.data
 
 
 WIDTHS = {"1min": MINUTE, "1hour": HOUR, "1day": DAY}
-
-
-def begin_of(time: dt.datetime, width: dt.timedelta) -> dt.datetime:
-    """The bucket in which the range begins is in it, whole."""
-    return EPOCH + (time - EPOCH) // width * width
 
 
 def _everything(_: Level) -> str:

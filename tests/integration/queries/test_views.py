@@ -4,37 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from services.contract.derived import memory_percent, percent
 from services.store.connect import Connection
-from tests.support.database import empty, insert, migrated, register, rows_of, value_of
+from tests.support.database import insert, register, rows_of, value_of
 
 pytestmark = pytest.mark.timescale
 
 SECOND, MINUTE, HOUR, DAY = (dt.timedelta(seconds=n) for n in (1, 60, 3600, 86400))
-
-
-@pytest.fixture(scope="module")
-def shared(timescale: str) -> Iterator[Connection]:
-    with migrated(timescale) as connection:
-        yield connection
-
-
-@pytest.fixture
-def connection(shared: Connection) -> Connection:
-    empty(shared)
-    return shared
-
-
-@pytest.fixture
-def now(connection: Connection) -> dt.datetime:
-    moment = value_of(connection, "SELECT now()")
-    assert isinstance(moment, dt.datetime)
-    return moment
 
 
 def latest(connection: Connection) -> dict[str, dict[str, Any]]:

@@ -36,13 +36,6 @@ def connection(shared: Connection) -> Connection:
     return shared
 
 
-@pytest.fixture
-def now(connection: Connection) -> dt.datetime:
-    moment = value_of(connection, "SELECT now()")
-    assert isinstance(moment, dt.datetime)
-    return moment
-
-
 def fill(connection: Connection, since: dt.datetime, until: dt.datetime, every: dt.timedelta = MINUTE) -> int:
     """One GPU, one row each `every`. Returns how many rows."""
     times = [since + every * step for step in range(int((until - since) / every))]

@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from services.store.connect import Connection
-from tests.support.database import empty, insert, migrated, register, rows_of, value_of
+from tests.support.database import insert, register, rows_of, value_of
 
 pytestmark = pytest.mark.timescale
 
 HOUR = dt.timedelta(hours=1)
-
-
-@pytest.fixture(scope="module")
-def shared(timescale: str) -> Iterator[Connection]:
-    with migrated(timescale) as connection:
-        yield connection
-
-
-@pytest.fixture
-def connection(shared: Connection) -> Connection:
-    empty(shared)
-    return shared
-
-
-@pytest.fixture
-def now(connection: Connection) -> dt.datetime:
-    moment = value_of(connection, "SELECT now()")
-    assert isinstance(moment, dt.datetime)
-    return moment
 
 
 def keep(connection: Connection, time: dt.datetime, hash_: str, uuid: str | None = "GPU-1", host: str = "h") -> None:
