@@ -13,7 +13,7 @@ from grafana.frame import CARD_UID, event_annotations, page, postgres_variable
 from grafana.groups import Group, groups
 from grafana.host import throttle_map
 from grafana.panels import AnyPanel, Overrides, rows, series, steps
-from grafana.resolution import Level, increases, read, with_gaps
+from grafana.resolution import TENANTS, Level, bands, increases, read, with_gaps
 from grafana.selection import CARD, HOST, ONE_GPU, of_card
 from services.contract.catalogue import PROPERTIES, Kind, Metric, Unit
 from services.contract.clocks_event import THROTTLING
@@ -165,30 +165,31 @@ def _tenants() -> str:
         parts = ", ".join(f"{level.last(x)} AS {x}" for x in ("namespace", "pod", "container"))
         return f"m.{level.time} AS time, {parts}, {level.samples} AS samples, INTERVAL '{level.gap}' AS gap"
 
-    return f"WITH {CARD}, sample AS (\n{read(select, of_card)}\n)\n"
+    return f"WITH {CARD}, sample AS (\n{read(select, of_card, TENANTS)}\n)"
 
 
 def tenants() -> list[AnyPanel]:
-    spans = (
-        _tenants()
-        + """SELECT namespace, pod, container, min(time) AS "from", max(time) AS "to", sum(samples)::bigint AS samples
-FROM sample WHERE pod IS NOT NULL GROUP BY 1, 2, 3 ORDER BY 4 DESC"""
+    who = "namespace, pod, container"
+    # Islands: while the tenant stays, a row's number among all and among the tenant's go up together.
+    stays = f"""{_tenants()}, stays AS (
+    SELECT *, row_number() OVER (ORDER BY time) - row_number() OVER (PARTITION BY {who} ORDER BY time) AS stay
+    FROM sample
+)
+SELECT {who}, min(time) AS "from", max(time) AS "to", sum(samples)::bigint AS samples
+FROM stays WHERE pod IS NOT NULL GROUP BY {who}, stay ORDER BY 4 DESC LIMIT 500"""
+    exact = (
+        " Over six hours to the minute, over 14 days to the hour, over sixty days to the day, which count for the pod"
+        " they ended with."
     )
     return [
         panels.states(
-            "Tenants",
-            "The pod that held the GPU. Blank: none, or no sample.",
-            rows(_tenants() + with_gaps(("pod",))),
-            None,
-        ),
+            "Tenants", "The pod that held the GPU. Blank: none, or no sample." + exact,
+            rows(f"{_tenants()}\n{bands(('pod',))}"), None),
         panels.table(
             "Tenants within the time range",
-            "Who held the GPU, from the first sample to the last. Over six hours a minute, over two days an hour "
-            "counts whole for the pod it ended with.",
-            rows(spans),
-            style.COUNT,
-        ).span(24),
-    ]
+            "Who held the GPU, from the first sample to the last; a pod that came back is a row again." + exact,
+            rows(stays), style.COUNT).span(24),
+    ]  # fmt: skip
 
 
 def events() -> AnyPanel:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from grafana_foundation_sdk.builders import timeseries
@@ -12,8 +12,9 @@ from grafana_foundation_sdk.models import units
 from grafana import panels, style
 from grafana.frame import HOST_UID, among, card_url, event_annotations, page, postgres_variable
 from grafana.panels import HIDDEN, AnyPanel, Overrides, cell, fixed, link, rows, series
-from grafana.resolution import FROM, PER_GPU, TO, Level, increases, read, with_gaps
-from grafana.selection import GPU_NAME, GPUS, HOST, ON_HOST, on_host
+from grafana.resolution import FROM, TO, bands
+from grafana.samples import MEAN, MEAN_WATTS, average, by_gpu, grown, peaks, tagged
+from grafana.selection import GPU_NAME, GPUS, HOST, told_apart
 from services.contract.clocks_event import THROTTLING
 
 CURRENT: Final = "v.age < INTERVAL '5 minutes'"
@@ -24,61 +25,10 @@ NAME_NOW: Final = GPU_NAME.format(at="g")
 BY_STATUS: Final[Overrides] = {f"/^{tag}\\b/i": fixed(colour) for tag, colour in style.STATUS_COLOURS.items()}
 COARSE: Final = " Over six hours it is the average of minutes, over two days of hours, over sixty days of days."
 LAST_WORD: Final = (
-    " Over six hours a minute, over two days an hour, over sixty days a day counts under the status it ended with:"
-    " of short runs, figures of so long a range are those of their neighbours too."
+    " Over six hours exact to the minute, which counts under the status it ended with; where minutes are not kept any"
+    " more (RETENTION_1MIN) to the hour, over 180 days to the day."
 )
 """The aggregates keep the last tag and memo of a bucket, not a part for each."""
-
-
-# --- SQL -------------------------------------------------------------------------------------------------------------
-
-
-def sample(select: Callable[[Level], str]) -> str:
-    """WITH: `sample` has what `select` takes of the samples of the GPUs chosen, at the level for the range."""
-    return f"WITH {ON_HOST}, sample AS (\n{read(select, on_host)}\n)\n"
-
-
-def by_gpu(value: Callable[[Level], str], name: str = "gpu.name") -> str:
-    """A series for each GPU (or for each `name`), with gaps where it was silent."""
-
-    def select(level: Level) -> str:
-        return f"m.{level.time} AS time, {name} AS metric, {value(level)} AS value, INTERVAL '{level.gap}' AS gap"
-
-    return sample(select) + with_gaps(("value",), "metric")
-
-
-def average(column: str) -> str:
-    return by_gpu(lambda level: level.average(column))
-
-
-def peaks(column: str) -> str:
-    """The highest of each bucket, where the range is read from buckets; of rows the value itself is shown."""
-
-    def select(level: Level) -> str:
-        value = "NULL::smallint" if level.raw else level.highest(column)
-        return f"m.{level.time} AS time, gpu.name || ' peak' AS metric, {value} AS value, INTERVAL '{level.gap}' AS gap"
-
-    levels = read(select, on_host, PER_GPU, skip_rows=True)
-    return f"WITH {ON_HOST}, sample AS (\n{levels}\n)\n" + with_gaps(("value",), "metric")
-
-
-def tag(level: Level) -> str:
-    return f"coalesce({level.last('status_tag')}, '{style.UNTAGGED}')"
-
-
-def temperatures(level: Level) -> str:
-    """What temperature figures over the range are made of."""
-    x = "gpu_temp"
-    return (
-        f"m.{level.time} AS time, gpu.name, {tag(level)} AS tag, {level.last('status_memo')} AS memo, "
-        f"{level.average(x)} AS value, {level.lowest(x)} AS low, {level.highest(x)} AS high, "
-        f"{level.total(x)} AS total, {level.count(x)} AS n, {level.samples} AS samples, "
-        f"{level.total('power_usage')} AS watts, {level.count('power_usage')} AS watts_n"
-    )
-
-
-MEAN: Final = "sum(total) / nullif(sum(n), 0)::float8"
-MEAN_WATTS: Final = "sum(watts) / nullif(sum(watts_n), 0)::float8"
 
 
 # --- the runbook's twelve --------------------------------------------------------------------------------------------
@@ -89,13 +39,15 @@ def now_and_range() -> list[AnyPanel]:
     celsius, hot = units.Celsius, style.TEMPERATURE
     current = (
         # One time for all: tiles are in the order of the rows, which Grafana wants in order of time.
-        f"SELECT max(v.time) OVER () AS time, {NAME_NOW} AS metric, CASE WHEN {CURRENT} THEN v.gpu_temp END AS value "
-        f"{LATEST} ORDER BY 1, g.gpu_index, g.instance_id NULLS FIRST"
+        f"SELECT max(time) OVER () AS time, {told_apart('name', 'gpu_id', 'gpu_uuid')} AS metric, value FROM ("
+        f"SELECT v.time, {NAME_NOW} AS name, g.gpu_id, g.gpu_uuid, g.gpu_index, g.instance_id, "
+        f"CASE WHEN {CURRENT} THEN v.gpu_temp END AS value {LATEST}) newest "
+        "ORDER BY 1, gpu_index, instance_id NULLS FIRST, 2"
     )
     status = f"SELECT string_agg(DISTINCT upper(v.status_tag), ', ') AS status {LATEST} AND {CURRENT}"
     boards = f"""SELECT string_agg(CASE WHEN n > 1 THEN n || ' x ' ELSE '' END || model, ', ' ORDER BY model) AS gpu
 FROM (SELECT coalesce(v.model, 'unknown model') AS model, count(*) AS n {LATEST} GROUP BY 1) boards"""
-    over = sample(temperatures)
+    over = tagged()
     return [
         panels.number(
             "Current Temperature",
@@ -128,27 +80,24 @@ def temperature() -> AnyPanel:
 
 
 def status_timeline() -> AnyPanel:
-    def select(level: Level) -> str:
-        return f"m.{level.time} AS time, {level.last('status_tag')} AS tag, INTERVAL '{level.gap}' AS gap"
-
-    host = f"""WITH {ON_HOST}, of_gpus AS (
-{read(select, on_host)}
-), sample AS (SELECT time, max(tag) AS status, gap FROM of_gpus GROUP BY time, gap)
+    host = f"""{tagged("of_gpus").rstrip()}, sample AS (
+SELECT time, nullif(max(tag), '{style.UNTAGGED}') AS status, gap FROM of_gpus GROUP BY time, gap
+)
 """
     return panels.states(
         "Status Timeline",
         "What the operator said the host was doing (`gpumon status`). Blank: nothing was said, or no sample."
         + LAST_WORD,
-        rows(host + with_gaps(("status",))), panels.statuses())  # fmt: skip
+        rows(host + bands(("status",))), panels.statuses())  # fmt: skip
 
 
 def by_status() -> list[AnyPanel]:
-    tagged = sample(temperatures)
-    points = tagged + "SELECT time, tag || ' ' || name AS metric, value FROM sample ORDER BY 1"
-    spread = f"""{tagged}SELECT tag AS status,
+    samples = tagged()
+    points = samples + "SELECT time, tag || ' ' || name AS metric, value FROM sample ORDER BY 1"
+    spread = f"""{samples}SELECT tag AS status,
     min(low) AS "Min", round(({MEAN})::numeric, 1)::float8 AS "Avg", max(high) AS "Max"
 FROM sample GROUP BY 1 ORDER BY 1"""
-    samples = tagged + "SELECT tag AS status, sum(samples)::bigint AS samples FROM sample GROUP BY 1 ORDER BY 1"
+    share = samples + "SELECT tag AS status, sum(samples)::bigint AS samples FROM sample GROUP BY 1 ORDER BY 1"
     return [
         panels.override(panels.points(
             "Temperature by Status", "GPU temperature, coloured by what the host was doing." + COARSE + LAST_WORD,
@@ -160,7 +109,7 @@ FROM sample GROUP BY 1 ORDER BY 1"""
             {"/^Min$/": fixed(style.BLUE), "/^Avg$/": fixed(style.YELLOW), "/^Max$/": fixed(style.RED)}),
         panels.override(panels.donut(
             "Samples by Status", "How many samples each status tag has within the time range." + LAST_WORD,
-            style.COUNT, rows(samples)), BY_STATUS),
+            style.COUNT, rows(share)), BY_STATUS),
     ]  # fmt: skip
 
 
@@ -183,10 +132,12 @@ def status_changes() -> AnyPanel:
 
 
 def gpus() -> list[AnyPanel]:
+    values = {"temperature": "gpu_temp", "memory temperature": "memory_temp", "power": "power_usage",
+              "utilisation": "gpu_util", "memory": "memory_percent"}  # fmt: skip
+    now = ", ".join(f'CASE WHEN {CURRENT} THEN v.{column} END AS "{name}"' for name, column in values.items())
     sql = f"""SELECT {NAME_NOW} AS "GPU",
     v.model, v.gpu_uuid AS "UUID", v.pci_bus_id AS "PCI", v.driver_version AS driver,
-    v.gpu_temp AS temperature, v.memory_temp AS "memory temperature", v.power_usage AS power, v.gpu_util AS utilisation,
-    v.memory_percent AS memory, v.pod, extract(epoch FROM v.age)::float8 AS age, v.gpu_id, v.hostname
+    {now}, v.pod, extract(epoch FROM v.age)::float8 AS age, v.gpu_id, v.hostname
 {LATEST} ORDER BY g.gpu_index, g.instance_id NULLS FIRST"""
     url = card_url("${__data.fields.hostname:percentencode}", "${__data.fields.gpu_id}")
     columns: Overrides = {
@@ -199,7 +150,9 @@ def gpus() -> list[AnyPanel]:
         "/^(gpu_id|hostname)$/": HIDDEN,
     }
     panel = panels.table(
-        "GPUs of this host", "Newest sample of each GPU; a click on its name shows everything on it.", rows(sql)
+        "GPUs of this host",
+        "Newest sample of each GPU, without values where it is older than five minutes; a click on its name shows all.",
+        rows(sql),
     )
     return [panels.override(panel.span(24), columns)]
 
@@ -209,15 +162,13 @@ def _line(title: str, description: str, column: str) -> timeseries.Panel:
 
 
 def power() -> list[AnyPanel]:
-    energy = f"""WITH {ON_HOST}, sample AS (
-{increases(["total_energy_consumption"], "gpu.name AS metric", on_host)}
-)
-SELECT max(time) AS time, metric, sum(total_energy_consumption) / 3.6e9 AS value FROM sample GROUP BY 2 ORDER BY 1, 2"""
+    energy = grown("total_energy_consumption") + "SELECT time, metric, value / 3.6e9 AS value FROM sample ORDER BY 1, 2"
     return [
         _line("Power", "Power draw of the board.", "power_usage").span(10),
         _line("Power limit", "Limit in force; where the draw meets it, clocks go down.", "power_limit").span(8),
         panels.number(
-            "Energy", "Energy used within the time range, from the GPU's own counter; Volta and newer have one.",
+            "Energy", "Energy used within the time range, from the GPU's own counter, of times without samples too. "
+            "Volta and newer have one. No value: none, or it restarted unseen.",
             units.KiloWattHour, series(energy)).height(8).span(6).decimals(2),
     ]  # fmt: skip
 
@@ -256,7 +207,7 @@ def memory_and_load() -> list[AnyPanel]:
 def runs() -> list[AnyPanel]:
     # Islands: while the status stays, a row's number among all and among those of its status go up together.
     numbered = "row_number() OVER (PARTITION BY name{} ORDER BY time)"
-    sql = f"""{sample(temperatures).rstrip()}, runs AS (
+    sql = f"""{tagged().rstrip()}, runs AS (
     SELECT *, {numbered.format("")} - {numbered.format(", tag, memo")} AS run FROM sample
 )
 SELECT tag AS status, memo, name AS "GPU", min(time) AS "from", max(time) AS "to",

@@ -105,6 +105,12 @@ _DAY: Final = Level("gpu_metrics_1day", "bucket", None, "2 days")
 PER_GPU: Final = (_RAW, _MINUTE, _HOUR, _DAY)
 """For one host or one card. 6 h at 10 s are 2,160 points a GPU, 2 d of minutes 2,880, 60 d of hours 1,440: a panel is
 about 1,500 pixels wide. Rows are never read for more than a day."""
+MINUTES: Final = _MINUTE
+TAGGED: Final = (_RAW, _MINUTE, replace(_HOUR, upto="180 days"), _DAY)
+"""For what goes by the operator's status. Hours can be read finer where the status changed (`samples.tagged`), days
+would be whole days under the status they ended with: 180 d of hours are 4,320 points a GPU."""
+TENANTS: Final = (_RAW, replace(_MINUTE, upto="14 days"), _HOUR, _DAY)
+"""For who held a GPU, which no event tells: 14 d of minutes of one GPU are 20,160 points; changes are shown."""
 _WHOLE_HOUR: Final = replace(_HOUR, whole=True)
 _WHOLE_DAY: Final = replace(_DAY, whole=True)
 FLEET: Final = (
@@ -211,3 +217,17 @@ SELECT time + gap, {key}{nulls} FROM (
     SELECT time, {key}gap, lead(time, 1, {TO}) OVER ({by}ORDER BY time) AS next FROM sample
 ) silence WHERE next - time > gap
 ORDER BY {"1, 2" if series else "1"}"""
+
+
+def bands(columns: tuple[str, ...]) -> str:
+    """States: the rows of `sample` (time, columns, gap), gaps as in `with_gaps`, but only those that change something.
+
+    A state timeline merges equal neighbours anyway; 14 days of minutes are 20,160 rows, of which three may differ.
+    """
+    names = ", ".join(f'"{column}"' for column in columns)
+    before = ", ".join(f'lag("{column}") OVER (ORDER BY time)' for column in columns)
+    return f"""SELECT time, {names} FROM (
+SELECT *, ({names}) IS DISTINCT FROM ({before}) AS changes FROM (
+{with_gaps(columns)}
+) every
+) compared WHERE changes ORDER BY time"""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana.frame import among, choice
-from grafana.resolution import Level
+from grafana.resolution import FROM, TO, Level
 
 GPU_NAME: Final = (
     "'GPU ' || coalesce({at}.gpu_index::text, left(g.gpu_uuid, 12)) || coalesce(' MIG ' || g.instance_id, '')"
@@ -21,9 +21,20 @@ HOST: Final = choice(
     "SELECT DISTINCT hostname FROM gpu_history ORDER BY 1",
     "The hosts of telemetry.gpu_telemetry.host, from the inventory: the same names without reading every sample.",
 )
-_STAYS_OF_HOST: Final = f"""SELECT {GPU_NAME.format(at="h")} AS __text, h.gpu_id::text AS __value
-FROM gpu_history h JOIN gpus g USING (gpu_id) WHERE h.hostname IN (${{host:sqlstring}})
-GROUP BY 1, 2 ORDER BY min(h.gpu_index), min(g.instance_id) NULLS FIRST, 1"""
+
+
+def told_apart(name: str, gpu_id: str, uuid: str) -> str:
+    """SQL: `name`, with the UUID where another GPU has that name too: a board that was replaced has the number of the
+    one before."""
+    several = f"min({gpu_id}) OVER (PARTITION BY {name}) <> max({gpu_id}) OVER (PARTITION BY {name})"
+    return f"{name} || CASE WHEN {several} THEN ' (' || left({uuid}, 12) || ')' ELSE '' END"
+
+
+_STAYS_OF_HOST: Final = f"""SELECT {told_apart("name", "gpu_id", "gpu_uuid")} AS __text, gpu_id::text AS __value
+FROM (
+    SELECT {GPU_NAME.format(at="h")} AS name, gpu_id, g.gpu_uuid, min(h.gpu_index) AS index, min(g.instance_id) AS mig
+    FROM gpu_history h JOIN gpus g USING (gpu_id) WHERE h.hostname IN (${{host:sqlstring}}) GROUP BY 1, 2, 3
+) stay ORDER BY index, mig NULLS FIRST, 1"""
 GPUS: Final = choice("gpu", "GPU", _STAYS_OF_HOST, "GPUs that are or were in this host.", several=True)
 ONE_GPU: Final = choice("gpu", "GPU", _STAYS_OF_HOST, "The GPU shown; MIG instances are GPUs of their own.")
 
@@ -40,12 +51,16 @@ HOSTS: Final = choice(
 )
 MODEL: Final = choice("model", "Model", _OPTIONS.format(column="model"), "Product name of the GPU.", several=True)
 
-ON_HOST: Final = f"""gpu AS MATERIALIZED (
-    SELECT h.gpu_id, {GPU_NAME.format(at="h")} AS name,
-        CASE WHEN h.earliest THEN '-infinity' ELSE h.valid_from END AS since, coalesce(h.valid_to, 'infinity') AS until
-    FROM gpu_history h JOIN gpus g USING (gpu_id)
-    WHERE h.hostname IN (${{host:sqlstring}}) AND {among("h.gpu_id::text", "gpu")}
+ON_HOST: Final = f"""stay AS (
+    SELECT gpu_id, g.gpu_uuid, {GPU_NAME.format(at="h")} AS name, coalesce(h.valid_to, 'infinity') AS until,
+        CASE WHEN h.earliest THEN '-infinity' ELSE h.valid_from END AS since
+    FROM gpu_history h JOIN gpus g USING (gpu_id) LEFT JOIN gpu_latest l USING (gpu_id)
+    WHERE h.hostname IN (${{host:sqlstring}}) AND {among("gpu_id::text", "gpu")}
+        AND (h.earliest OR h.valid_from <= {TO}) AND coalesce(h.valid_to, l.time, 'infinity') >= {FROM}
+), gpu AS MATERIALIZED (
+    SELECT gpu_id, since, until, {told_apart("name", "gpu_id", "gpu_uuid")} AS name FROM stay
 )"""
+"""Stays that reach into the range; one that nothing ended reaches to its GPU's newest sample."""
 CHOSEN: Final = " AND ".join((
     among("coalesce({g}.cluster, 'none')", "cluster"),
     among("{g}.hostname", "host"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from itertools import pairwise
+from itertools import groupby, pairwise
 from statistics import mean
 from typing import Final
 
@@ -11,9 +11,11 @@ import pytest
 
 from tests.integration.dashboards.dataset import (
     A100_HOST,
+    DAY,
     HOUR,
     MINUTE,
     P40_HOST,
+    SPAN,
     T4_HOST,
     Dataset,
     Row,
@@ -24,16 +26,17 @@ from tests.integration.dashboards.story import (
     DASHBOARDS,
     RANGES,
     Story,
+    between,
     panel,
     shown,
 )
-from tests.support.database import register
+from tests.support.database import insert, register
 
 pytestmark = pytest.mark.timescale
 
 HOST_UID = "gpu-telemetry"
-BUCKETS: Final = {"15 min": None, "6 h": None, "2 days": MINUTE, "30 days": HOUR}
-"""Of a host, by range: rows, minutes, hours."""
+BUCKETS: Final = {"15 min": None, "6 h": None, "2 days": MINUTE, "30 days": MINUTE}
+"""How exact figures of a host are, by range: to the row or to the minute. Of 30 days most are read from hours."""
 Bucket = list[Row]
 """The rows of a GPU in a bucket, in order."""
 
@@ -100,31 +103,146 @@ def test_recent_status_changes_are_those_that_were_made(story: Story) -> None:
     assert result.column("before") == [*(tag for _, tag, _ in wanted[1:]), "idle"]
 
 
-@pytest.mark.parametrize("name", ["6 h", "2 days"])
-def test_energy_is_what_the_counter_grew(story: Story, name: str) -> None:
-    """kWh by GPU, over a restart of the counter; not of the GPU that was lost, whose growth meanwhile nobody knows."""
-    start, end = begin_of(story.data.end - RANGES[name], MINUTE), story.data.end
+@pytest.mark.parametrize(("name", "width"), [("6 h", MINUTE), ("2 days", MINUTE), ("30 days", HOUR)])
+def test_energy_is_what_the_counter_grew(story: Story, name: str, width: dt.timedelta) -> None:
+    """kWh by GPU, over a restart of the counter, and over the time in which one was lost: its counter went on."""
+    start = begin_of(story.data.end - RANGES[name], width)
     values = {row[-2]: row[-1] for row in shown(story, HOST_UID, "Energy", RANGES[name], A100_HOST)}
-    for index in (0, 1, 3):
+    for index in range(4):
         gpu = story.data.gpu_ids[a100(index)]
-        rows = [row for row in story.data.rows if row["gpu_id"] == gpu and minute(row) <= end]
-        assert values[f"GPU {index}"] == pytest.approx(grown(rows, start) / 3.6e9, rel=1e-9)
+        rows = [row for row in story.data.rows if row["gpu_id"] == gpu and start <= row["time"]]
+        assert values[f"GPU {index}"] == pytest.approx(grown(rows) / 3.6e9, rel=1e-9)
 
 
-def minute(row: Row) -> dt.datetime:
-    time: dt.datetime = row["time"]
-    return begin_of(time, MINUTE)
-
-
-def grown(rows: list[Row], start: dt.datetime) -> int:
-    """mJ in the minutes that begin at `start` or later. A restart begins at zero; what grew over more than ten minutes
-    without a row is not counted (docs/schema.md)."""
+def grown(rows: list[Row]) -> int:
+    """mJ from the first row to the last. A restart begins at zero."""
     name = "total_energy_consumption"
     return sum(
         after[name] - (0 if name in after.get("counter_resets", {}) else before[name])
         for before, after in pairwise(rows)
-        if minute(after) >= start and minute(after) - minute(before) <= 10 * MINUTE
     )
+
+
+def test_energy_over_a_restart_that_nobody_saw_is_unknown(story: Story) -> None:
+    with story.connection.transaction(force_rollback=True):
+        end = story.data.end + 2 * MINUTE
+        gpu = story.data.gpu_ids[a100(1)]
+        insert(story.connection, [{"time": end, "gpu_id": gpu, "total_energy_consumption": 5}])
+        result = between(story, panel(HOST_UID, "Energy"), end - HOUR, end, {"host": A100_HOST})
+    values = {row[-2]: row[-1] for row in result.rows}
+    assert values["GPU 1"] is None
+    assert values["GPU 0"] > 0
+
+
+# --- status over long ranges -----------------------------------------------------------------------------------------
+
+
+def minutes_of(data: Dataset, gpu: int, start: dt.datetime) -> list[Row]:
+    """The last row of each minute, with its first time, its samples and its highest temperature."""
+    found: dict[dt.datetime, Row] = {}
+    for row in data.rows:
+        if row["gpu_id"] == gpu and begin_of(row["time"], MINUTE) >= begin_of(start, MINUTE):
+            before = found.get(minute := begin_of(row["time"], MINUTE))
+            samples, peak = (before["samples"], before["peak"]) if before else (0, row["gpu_temp"])
+            found[minute] = {**row, "minute": minute, "samples": samples + 1, "peak": max(peak, row["gpu_temp"])}
+    return list(found.values())
+
+
+def p40(story: Story) -> int:
+    numbers: list[int] = [row["gpu_id"] for row in story.data.rows if row["host"] == P40_HOST]
+    return min(numbers)
+
+
+def test_runs_are_exact_to_the_minute_where_hours_are_read(story: Story) -> None:
+    """Six of the eight changes are in the last five hours, two within twelve minutes: shorter than an hour."""
+    result = story.result(panel(HOST_UID, "Runs by memo"), SPAN, P40_HOST)
+    of_gpu = [row for row in result.rows if row[2] == "GPU 0"]
+    found = [(row[0], row[1], row[6], row[-1]) for row in reversed(of_gpu)]
+    minutes = minutes_of(story.data, p40(story), story.data.end - SPAN)
+    islands = groupby(minutes, key=lambda row: (row["status_tag"], row["status_memo"]))
+    runs = [(*said, list(rows)) for said, rows in islands if said[1] is not None]
+    assert found == [
+        (tag, memo, max(r["peak"] for r in rows), sum(r["samples"] for r in rows)) for tag, memo, rows in runs
+    ]
+    assert len(found) >= 6
+    # The first run is of hours: of what is read from minutes the begin is known to the minute.
+    assert [row[3] for row in reversed(of_gpu)][1:] == [rows[0]["minute"] for _, _, rows in runs[1:]]
+
+
+def test_the_status_timeline_changes_when_the_status_did(story: Story) -> None:
+    result = story.result(panel(HOST_UID, "Status Timeline"), SPAN, P40_HOST)
+    states = [(time, tag) for time, tag in result.rows if tag is not None]
+    minutes = minutes_of(story.data, p40(story), story.data.end - SPAN)
+    changes = [next(rows)["minute"] for _, rows in groupby(minutes, key=lambda row: row["status_tag"])]
+    found = [next(same)[0] for _, same in groupby(states, key=lambda state: state[1])]
+    assert found[2:] == changes[2:]
+    assert len(changes) >= 8
+    assert [tag for tag, _ in groupby(tag for _, tag in states)] == [
+        tag for tag, _ in groupby(minutes, key=lambda row: row["status_tag"])
+    ]
+
+
+def test_a_status_changed_while_the_collector_was_away_is_found(story: Story) -> None:
+    """No event tells of it: the last tag of an hour is not that of the hour before."""
+    with story.connection.transaction(force_rollback=True):
+        story.connection.execute("DELETE FROM gpu_events WHERE kind = 'status'")
+        result = between(
+            story, panel(HOST_UID, "Samples by Status"), story.data.end - SPAN, story.data.end, {"host": P40_HOST}
+        )
+    tags = by_tag(buckets(story.data, SPAN, MINUTE, P40_HOST))
+    found = dict(zip(result.column("status"), result.column("samples"), strict=True))
+    assert found == {tag: len(rows) for tag, rows in tags.items()}
+
+
+def test_where_minutes_are_dropped_hours_stand_for_them(story: Story) -> None:
+    start, end = story.data.end - SPAN + 30 * MINUTE, story.data.end
+    query = panel(HOST_UID, "Total Samples")
+    with story.connection.transaction(force_rollback=True):
+        story.connection.execute(
+            "SELECT drop_chunks('gpu_metrics_1min', older_than => %s::timestamptz)", (end - 10 * DAY,)
+        )
+        kept = story.connection.execute("SELECT min(bucket) FROM gpu_metrics_1min").fetchone()
+        result = between(story, query, start, end, {"host": P40_HOST})
+    assert kept is not None
+    assert kept[0] > start + 10 * DAY
+    rows = [r for r in story.data.rows if r["host"] == P40_HOST and begin_of(r["time"], HOUR) >= begin_of(start, HOUR)]
+    assert result.rows == [(len(rows),)]
+
+
+def test_a_gpu_that_moved_counts_for_each_host_to_the_minute(story: Story) -> None:
+    moved = begin_of(story.data.end - 3 * HOUR, HOUR) + 20 * MINUTE
+    rows = [row for row in story.data.rows if row["gpu_id"] == p40(story)]
+    uuid = next(key[0] for key, number in story.data.gpu_ids.items() if number == p40(story))
+    query = panel(HOST_UID, "Total Samples")
+    with story.connection.transaction(force_rollback=True):
+        register(story.connection, moved, uuid=uuid, hostname="elsewhere", index=0)
+        here, there = (
+            between(story, query, story.data.end - SPAN, story.data.end, {"host": host, "gpu": str(p40(story))}).rows
+            for host in (P40_HOST, "elsewhere")
+        )
+    assert here == [(sum(row["time"] < moved for row in rows),)]
+    assert there == [(sum(row["time"] >= moved for row in rows),)]
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_board_that_was_replaced_is_told_from_the_new_one(story: Story) -> None:
+    """Both are GPU 0: a line, a tile and an entry of the drop-down for each, called by its UUID."""
+    end = story.data.end + 2 * MINUTE
+    with story.connection.transaction(force_rollback=True):
+        new = register(story.connection, end, uuid="GPU-11112222-new", hostname=P40_HOST, index=0, model="P40")
+        insert(story.connection, [{"time": end, "gpu_id": new, "gpu_temp": 33}])
+        story.connection.execute("SELECT refresh_gpu_latest()")
+        lines = between(story, panel(HOST_UID, "GPU Temperature"), end - HOUR, end, {"host": P40_HOST})
+        tiles = between(story, panel(HOST_UID, "Current Temperature"), end - HOUR, end, {"host": P40_HOST})
+        sql = str({v["name"]: v for v in DASHBOARDS[HOST_UID].variables}["gpu"]["query"])
+        options = story.ask(sql.replace("${host:sqlstring}", f"'{P40_HOST}'"))
+    uuid = next(key[0] for key, number in story.data.gpu_ids.items() if number == p40(story))
+    names = {"GPU 0 (GPU-11112222)", f"GPU 0 ({uuid[:12]})", "GPU 1"}
+    assert set(lines.column("metric")) == names
+    assert set(tiles.column("metric")) == names
+    assert {name for name, _ in options} == names
 
 
 @pytest.mark.parametrize("name", ["6 h", "30 days"])

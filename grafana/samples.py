@@ -1,0 +1,113 @@
+"""What the panels of one host are computed from: the samples of its GPUs, at the level for the range shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from grafana import style
+from grafana.resolution import FROM, MINUTES, PER_GPU, TAGGED, TO, Level, read, shown, with_gaps
+from grafana.selection import ON_HOST, on_host
+
+MEAN: Final = "sum(total) / nullif(sum(n), 0)::float8"
+MEAN_WATTS: Final = "sum(watts) / nullif(sum(watts_n), 0)::float8"
+_HOURS: Final = next(index for index, level in enumerate(TAGGED) if level.step == "hour" and not level.raw)
+
+
+def sample(select: Callable[[Level], str]) -> str:
+    """WITH: `sample` has what `select` takes of the samples of the GPUs chosen, at the level for the range."""
+    return f"WITH {ON_HOST}, sample AS (\n{read(select, on_host)}\n)\n"
+
+
+def by_gpu(value: Callable[[Level], str], name: str = "gpu.name") -> str:
+    """A series for each GPU (or for each `name`), with gaps where it was silent."""
+
+    def select(level: Level) -> str:
+        return f"m.{level.time} AS time, {name} AS metric, {value(level)} AS value, INTERVAL '{level.gap}' AS gap"
+
+    return sample(select) + with_gaps(("value",), "metric")
+
+
+def average(column: str) -> str:
+    return by_gpu(lambda level: level.average(column))
+
+
+def peaks(column: str) -> str:
+    """The highest of each bucket, where the range is read from buckets; of rows the value itself is shown."""
+
+    def select(level: Level) -> str:
+        value = "NULL::smallint" if level.raw else level.highest(column)
+        return f"m.{level.time} AS time, gpu.name || ' peak' AS metric, {value} AS value, INTERVAL '{level.gap}' AS gap"
+
+    levels = read(select, on_host, PER_GPU, skip_rows=True)
+    return f"WITH {ON_HOST}, sample AS (\n{levels}\n)\n" + with_gaps(("value",), "metric")
+
+
+# --- by status -------------------------------------------------------------------------------------------------------
+
+
+def tagged(name: str = "sample") -> str:
+    """WITH: `name` has temperature and power of the GPUs chosen and what the operator said, cut to the minute.
+
+    Aggregates keep the last tag and memo of a bucket. Where hours are read, those in which the status changed, a GPU
+    came or went, or the range begins or ends, are read as minutes, as far back as minutes are kept.
+    """
+    return f"""WITH {ON_HOST}, coarse AS (
+{read(_tagged, on_host, TAGGED)}
+), changed AS (
+{_CHANGED}
+), fine AS (
+SELECT {_tagged(MINUTES)}
+FROM {MINUTES.relation} m {on_host(MINUTES)}
+    AND m.bucket >= {TAGGED[_HOURS].first} AND m.bucket <= {TO} AND {shown(TAGGED, _HOURS)}
+    AND m.bucket = ANY (ARRAY(
+        SELECT generate_series(hour, hour + INTERVAL '59 minutes', INTERVAL '1 minute') FROM changed))
+), {name} AS (
+SELECT * FROM coarse WHERE time NOT IN (SELECT time_bucket('1 hour', time) FROM fine)
+UNION ALL
+SELECT * FROM fine WHERE time >= {MINUTES.first}
+)
+"""
+
+
+def _tagged(level: Level) -> str:
+    x = "gpu_temp"
+    return (
+        f"m.{level.time} AS time, gpu.name, coalesce({level.last('status_tag')}, '{style.UNTAGGED}') AS tag, "
+        f"{level.last('status_memo')} AS memo, {level.average(x)} AS value, {level.lowest(x)} AS low, "
+        f"{level.highest(x)} AS high, {level.total(x)} AS total, {level.count(x)} AS n, {level.samples} AS samples, "
+        f"{level.total('power_usage')} AS watts, {level.count('power_usage')} AS watts_n, INTERVAL '{level.gap}' AS gap"
+    )
+
+
+_CHANGED: Final = f"""SELECT time_bucket('1 hour', {FROM}) AS hour UNION SELECT time_bucket('1 hour', {TO})
+UNION SELECT time_bucket('1 hour', e.time) FROM gpu_events e
+    WHERE e.kind = 'status' AND e.hostname IN (${{host:sqlstring}}) AND $__timeFilter(e.time)
+UNION SELECT time_bucket('1 hour', moved) FROM gpu, unnest(ARRAY[since, until]) moved WHERE $__timeFilter(moved)
+UNION SELECT time FROM (
+    SELECT time, (tag, memo) IS DISTINCT FROM (lag(tag) OVER run, lag(memo) OVER run) AS differs
+    FROM coarse WINDOW run AS (PARTITION BY name ORDER BY time)
+) neighbours WHERE differs"""
+"""Hours that are not of one status. The last part finds changes that nobody told: made while the collector was away."""
+
+
+# --- counters --------------------------------------------------------------------------------------------------------
+
+
+def grown(column: str) -> str:
+    """WITH: `sample` has `metric` and `value`, by how much a counter of each GPU grew from its first value within the
+    range to its last, over silence too; NULL where it restarted unseen (ADR 3)."""
+    counted = (
+        f"m.bucket AS time, gpu.name AS metric, m.gpu_id, gpu.since, m.first_{column} AS first, "
+        f"m.last_{column} AS last, m.resets_{column} AS resets"
+    )
+    return f"""WITH {ON_HOST}, part AS (
+{read(lambda _: counted, lambda level: f"{on_host(level)} AND m.last_{column} IS NOT NULL", PER_GPU[1:])}
+), step AS (
+SELECT *, counter_increase(first, last, resets, lag(last) OVER (PARTITION BY gpu_id, since ORDER BY time)) AS grew
+FROM part
+), sample AS (
+SELECT max(time) AS time, metric, CASE WHEN count(grew) = count(*) THEN sum(grew)::float8 END AS value
+FROM step GROUP BY gpu_id, metric
+)
+"""
