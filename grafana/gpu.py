@@ -13,7 +13,7 @@ from grafana.frame import CARD_UID, event_annotations, page, postgres_variable
 from grafana.groups import Group, groups
 from grafana.host import throttle_map
 from grafana.panels import AnyPanel, Overrides, rows, series, steps
-from grafana.resolution import TENANTS, Level, bands, increases, read, with_gaps
+from grafana.resolution import USAGE, Level, bands, increases, read, with_gaps
 from grafana.selection import CARD, HOST, ONE_GPU, of_card
 from services.contract.catalogue import PROPERTIES, Kind, Metric, Unit
 from services.contract.clocks_event import THROTTLING
@@ -162,10 +162,11 @@ def throttling() -> AnyPanel:
 
 def _tenants() -> str:
     def select(level: Level) -> str:
-        parts = ", ".join(f"{level.last(x)} AS {x}" for x in ("namespace", "pod", "container"))
-        return f"m.{level.time} AS time, {parts}, {level.samples} AS samples, INTERVAL '{level.gap}' AS gap"
+        parts = ", ".join(f"{level.said(x)} AS {x}" for x in ("namespace", "pod", "container"))
+        when = f"{level.begin} AS time, {level.end} AS until"
+        return f"{when}, {parts}, {level.samples} AS samples, INTERVAL '{level.gap}' AS gap"
 
-    return f"WITH {CARD}, sample AS (\n{read(select, of_card, TENANTS)}\n)"
+    return f"WITH {CARD}, sample AS (\n{read(select, of_card, USAGE)}\n)"
 
 
 def tenants() -> list[AnyPanel]:
@@ -175,12 +176,9 @@ def tenants() -> list[AnyPanel]:
     SELECT *, row_number() OVER (ORDER BY time) - row_number() OVER (PARTITION BY {who} ORDER BY time) AS stay
     FROM sample
 )
-SELECT {who}, min(time) AS "from", max(time) AS "to", sum(samples)::bigint AS samples
+SELECT {who}, min(time) AS "from", max(until) AS "to", sum(samples)::bigint AS samples
 FROM stays WHERE pod IS NOT NULL GROUP BY {who}, stay ORDER BY 4 DESC LIMIT 500"""
-    exact = (
-        " Over six hours to the minute, over 14 days to the hour, over sixty days to the day, which count for the pod"
-        " they ended with."
-    )
+    exact = " Over six hours exact to the minute, which counts for the pod it ended with; over a year to the day."
     return [
         panels.states(
             "Tenants", "The pod that held the GPU. Blank: none, or no sample." + exact,

@@ -25,10 +25,8 @@ NAME_NOW: Final = GPU_NAME.format(at="g")
 BY_STATUS: Final[Overrides] = {f"/^{tag}\\b/i": fixed(colour) for tag, colour in style.STATUS_COLOURS.items()}
 COARSE: Final = " Over six hours it is the average of minutes, over two days of hours, over sixty days of days."
 LAST_WORD: Final = (
-    " Over six hours exact to the minute, which counts under the status it ended with; where minutes are not kept any"
-    " more (RETENTION_1MIN) to the hour, over 180 days to the day."
+    " Over six hours exact to the minute, which counts under the status it ended with; over a year to the day."
 )
-"""The aggregates keep the last tag and memo of a bucket, not a part for each."""
 
 
 # --- the runbook's twelve --------------------------------------------------------------------------------------------
@@ -210,7 +208,7 @@ def runs() -> list[AnyPanel]:
     sql = f"""{tagged().rstrip()}, runs AS (
     SELECT *, {numbered.format("")} - {numbered.format(", tag, memo")} AS run FROM sample
 )
-SELECT tag AS status, memo, name AS "GPU", min(time) AS "from", max(time) AS "to",
+SELECT tag AS status, memo, name AS "GPU", min(time) AS "from", max(until) AS "to",
     first(value, time) FILTER (WHERE value IS NOT NULL) AS "start temperature", max(high) AS "peak temperature",
     {MEAN} AS "average temperature", {MEAN_WATTS} AS "average power", sum(samples)::bigint AS samples
 FROM runs WHERE memo IS NOT NULL GROUP BY 1, 2, 3, run ORDER BY 4 DESC, 3"""

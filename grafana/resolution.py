@@ -36,7 +36,7 @@ class Level:
     @property
     def step(self) -> str:
         """Length of its buckets, as a unit of time."""
-        return {"gpu_metrics_1min": "minute", "gpu_metrics_1hour": "hour"}.get(self.relation, "day")
+        return {"1min": "minute", "1hour": "hour"}.get(self.relation.rpartition("_")[2], "day")
 
     @property
     def raw(self) -> bool:
@@ -78,8 +78,27 @@ class Level:
     def highest(self, column: str) -> str:
         return f"m.{column}" if self.raw else f"m.max_{column}"
 
+    @property
+    def by_usage(self) -> bool:
+        """Its buckets are of one status and tenant each."""
+        return self.relation == "gpu_usage_1hour"
+
+    @property
+    def begin(self) -> str:
+        """When what a row tells began."""
+        return "m.since" if self.by_usage else f"m.{self.time}"
+
+    @property
+    def end(self) -> str:
+        """Up to when, to the sample or minute, what a row tells is known to have been so."""
+        return "m.until" if self.by_usage else f"m.{self.time}"
+
+    def said(self, column: str) -> str:
+        """Of status and tenant: what holds for the row, or was last in the bucket."""
+        return f"m.{column}" if self.by_usage else self.last(column)
+
     def last(self, column: str) -> str:
-        """Of codes, counters, tags and tenants: the bucket's last."""
+        """Of codes and counters: the bucket's last."""
         return f"m.{column}" if self.raw else f"m.last_{column}"
 
     def bits(self, column: str) -> str:
@@ -105,12 +124,9 @@ _DAY: Final = Level("gpu_metrics_1day", "bucket", None, "2 days")
 PER_GPU: Final = (_RAW, _MINUTE, _HOUR, _DAY)
 """For one host or one card. 6 h at 10 s are 2,160 points a GPU, 2 d of minutes 2,880, 60 d of hours 1,440: a panel is
 about 1,500 pixels wide. Rows are never read for more than a day."""
-MINUTES: Final = _MINUTE
-TAGGED: Final = (_RAW, _MINUTE, replace(_HOUR, upto="180 days"), _DAY)
-"""For what goes by the operator's status. Hours can be read finer where the status changed (`samples.tagged`), days
-would be whole days under the status they ended with: 180 d of hours are 4,320 points a GPU."""
-TENANTS: Final = (_RAW, replace(_MINUTE, upto="14 days"), _HOUR, _DAY)
-"""For who held a GPU, which no event tells: 14 d of minutes of one GPU are 20,160 points; changes are shown."""
+USAGE: Final = (_RAW, _MINUTE, Level("gpu_usage_1hour", "bucket", "365 days", "2 hours"), _DAY)
+"""For what goes by status or tenant, of which the others keep the last of each bucket. 365 d of hours are what is kept,
+and of one GPU 8,760 rows."""
 _WHOLE_HOUR: Final = replace(_HOUR, whole=True)
 _WHOLE_DAY: Final = replace(_DAY, whole=True)
 FLEET: Final = (

@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Final
 
 from grafana import style
-from grafana.resolution import FROM, MINUTES, PER_GPU, TAGGED, TO, Level, read, shown, with_gaps
+from grafana.resolution import PER_GPU, USAGE, Level, read, with_gaps
 from grafana.selection import ON_HOST, on_host
 
 MEAN: Final = "sum(total) / nullif(sum(n), 0)::float8"
 MEAN_WATTS: Final = "sum(watts) / nullif(sum(watts_n), 0)::float8"
-_HOURS: Final = next(index for index, level in enumerate(TAGGED) if level.step == "hour" and not level.raw)
 
 
 def sample(select: Callable[[Level], str]) -> str:
@@ -47,48 +46,19 @@ def peaks(column: str) -> str:
 
 
 def tagged(name: str = "sample") -> str:
-    """WITH: `name` has temperature and power of the GPUs chosen and what the operator said, cut to the minute.
-
-    Aggregates keep the last tag and memo of a bucket. Where hours are read, those in which the status changed, a GPU
-    came or went, or the range begins or ends, are read as minutes, as far back as minutes are kept.
-    """
-    return f"""WITH {ON_HOST}, coarse AS (
-{read(_tagged, on_host, TAGGED)}
-), changed AS (
-{_CHANGED}
-), fine AS (
-SELECT {_tagged(MINUTES)}
-FROM {MINUTES.relation} m {on_host(MINUTES)}
-    AND m.bucket >= {TAGGED[_HOURS].first} AND m.bucket <= {TO} AND {shown(TAGGED, _HOURS)}
-    AND m.bucket = ANY (ARRAY(
-        SELECT generate_series(hour, hour + INTERVAL '59 minutes', INTERVAL '1 minute') FROM changed))
-), {name} AS (
-SELECT * FROM coarse WHERE time NOT IN (SELECT time_bucket('1 hour', time) FROM fine)
-UNION ALL
-SELECT * FROM fine WHERE time >= {MINUTES.first}
-)
-"""
+    """WITH: `name` has temperature and power of the GPUs chosen, and what the operator said then (tag, memo)."""
+    return f"WITH {ON_HOST}, {name} AS (\n{read(_tagged, on_host, USAGE)}\n)\n"
 
 
 def _tagged(level: Level) -> str:
     x = "gpu_temp"
     return (
-        f"m.{level.time} AS time, gpu.name, coalesce({level.last('status_tag')}, '{style.UNTAGGED}') AS tag, "
-        f"{level.last('status_memo')} AS memo, {level.average(x)} AS value, {level.lowest(x)} AS low, "
+        f"{level.begin} AS time, {level.end} AS until, gpu.name, "
+        f"coalesce({level.said('status_tag')}, '{style.UNTAGGED}') AS tag, {level.said('status_memo')} AS memo, "
+        f"{level.average(x)} AS value, {level.lowest(x)} AS low, "
         f"{level.highest(x)} AS high, {level.total(x)} AS total, {level.count(x)} AS n, {level.samples} AS samples, "
         f"{level.total('power_usage')} AS watts, {level.count('power_usage')} AS watts_n, INTERVAL '{level.gap}' AS gap"
     )
-
-
-_CHANGED: Final = f"""SELECT time_bucket('1 hour', {FROM}) AS hour UNION SELECT time_bucket('1 hour', {TO})
-UNION SELECT time_bucket('1 hour', e.time) FROM gpu_events e
-    WHERE e.kind = 'status' AND e.hostname IN (${{host:sqlstring}}) AND $__timeFilter(e.time)
-UNION SELECT time_bucket('1 hour', moved) FROM gpu, unnest(ARRAY[since, until]) moved WHERE $__timeFilter(moved)
-UNION SELECT time FROM (
-    SELECT time, (tag, memo) IS DISTINCT FROM (lag(tag) OVER run, lag(memo) OVER run) AS differs
-    FROM coarse WINDOW run AS (PARTITION BY name ORDER BY time)
-) neighbours WHERE differs"""
-"""Hours that are not of one status. The last part finds changes that nobody told: made while the collector was away."""
 
 
 # --- counters --------------------------------------------------------------------------------------------------------

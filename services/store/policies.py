@@ -57,7 +57,12 @@ _REMOVE: Final = {
 COMPRESS_SCHEDULE = 10 * MINUTE
 """Rows wait for COMPRESS_AFTER + CHUNK_INTERVAL + this at most: 1 h 40 min by default, under the two hours promised."""
 AGGREGATE_COMPRESS_AFTER: Final = MappingProxyType(
-    {"gpu_metrics_1min": 6 * HOUR, "gpu_metrics_1hour": 10 * DAY, "gpu_metrics_1day": 90 * DAY}
+    {
+        "gpu_metrics_1min": 6 * HOUR,
+        "gpu_metrics_1hour": 10 * DAY,
+        "gpu_metrics_1day": 90 * DAY,
+        "gpu_usage_1hour": 10 * DAY,
+    }
 )
 """One chunk length each: late rows usually come within hours and then find their buckets not yet compressed."""
 HEALTH_COMPRESS_AFTER = 7 * DAY
@@ -67,6 +72,9 @@ LEVELS: Final = (
     ("gpu_metrics_1day", DAY, HOUR),
 )
 """Aggregate, bucket, seconds between refreshes. Newer rows are computed when asked for: this bounds work only."""
+
+USAGE: Final = ("gpu_usage_1hour", HOUR, 15 * MINUTE)
+"""As `LEVELS`; also made of minutes, and kept as long as hours."""
 
 
 def desired(settings: Settings) -> tuple[Policy, ...]:
@@ -78,7 +86,9 @@ def desired(settings: Settings) -> tuple[Policy, ...]:
         _policy(RETENTION, "gpu_metrics", HOUR, drop_after=raw),
     ]
     starts = refresh_starts(raw, kept)
-    for (name, bucket, schedule), start, keep in zip(LEVELS, starts, kept, strict=True):
+    # All minutes that are kept: what was stored before there was this aggregate gets into it.
+    usage = (USAGE, oldest_safe(kept[0]), kept[1])
+    for (name, bucket, schedule), start, keep in (*zip(LEVELS, starts, kept, strict=True), usage):
         found.append(_policy(REFRESH, name, schedule, start_offset=start, end_offset=bucket))
         found.append(_policy(COMPRESSION, name, HOUR, compress_after=AGGREGATE_COMPRESS_AFTER[name]))
         found.append(_policy(RETENTION, name, DAY, drop_after=keep))
@@ -98,16 +108,20 @@ def refresh_starts(raw: float, kept: tuple[float, float, float]) -> tuple[float,
     sources = (raw, *kept[:2])
     settings = ("RETENTION", "RETENTION_1MIN", "RETENTION_1HOUR")
     for (name, bucket, _), source, setting in zip(LEVELS, sources, settings, strict=True):
-        # A refresh that began before a chunk is dropped may still be running: it gets an hour (a tenth of short ones).
-        oldest_safe = source - min(HOUR, source / 10)
-        wanted = oldest_safe if not starts else max(starts[-1] + 2 * bucket, 4 * bucket)
-        start = min(wanted, oldest_safe)
+        wanted = oldest_safe(source) if not starts else max(starts[-1] + 2 * bucket, 4 * bucket)
+        start = min(wanted, oldest_safe(source))
         if start < 4 * bucket:
             raise StoreError(
                 f"{setting} of {source:g} s is too short to build {name} from: at least {5 * bucket:g} s are needed"
             )
         starts.append(start)
     return tuple(starts)
+
+
+def oldest_safe(kept: float) -> float:
+    """How far back a source that is kept so long may be read, in seconds. A refresh that began before a chunk is
+    dropped may still be running: it gets an hour (a tenth of short ones)."""
+    return kept - min(HOUR, kept / 10)
 
 
 def _policy(kind: str, relation: str, schedule: float, **config: float) -> Policy:

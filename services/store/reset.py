@@ -19,6 +19,7 @@ from services.store.connect import Connection, StoreError, connect, one_line
 log = logging.getLogger("reset")
 
 TELEMETRY = (
+    "gpu_usage_1hour",
     "gpu_metrics_1day",
     "gpu_metrics_1hour",
     "gpu_metrics_1min",

@@ -51,6 +51,8 @@ def fill(connection: Connection, gpus: int, days: int, dense: dt.timedelta) -> i
 def catch_up(connection: Connection) -> int:
     """Rows from the newest to now, every 10 s, and aggregates as the policies leave them: minutes up to the last."""
     rows = 0
+    if not _pair(connection, "SELECT count(*), 0 FROM mock_hour_10")[0]:
+        _fill_mock_hour(connection, _pair(connection, "SELECT count(*), 0 FROM gpus")[0])
     for _ in range(2):  # the second time for what has passed meanwhile
         start, newest = _pair(connection, "SELECT min(first_seen), (SELECT max(time) FROM gpu_metrics) FROM gpus")
         now = _now(connection)
@@ -88,10 +90,7 @@ def _register(connection: Connection, gpus: int, seen: dt.datetime) -> None:
 def _mock_hour(connection: Connection, gpus: int) -> None:
     """Tables mock_hour_10; mock_hour_60, its whole minutes; mock_growth, by how much counters of a GPU grow in it."""
     connection.execute("CREATE UNLOGGED TABLE mock_hour_10 (LIKE gpu_metrics)")
-    rows = _day(gpus, 1.0, 1)
-    while batch := list(islice(rows, BATCH)):
-        with connection.cursor().copy(f"COPY mock_hour_10 ({_NAMES}) FROM STDIN (FORMAT binary)".encode()) as copy:
-            copy.write(to_copy(batch))
+    _fill_mock_hour(connection, gpus)
     # a 359th more: the step from the last row to the first of the next hour
     growth = ", ".join(f"((max({c}) - min({c})) * 360.0 / 359)::bigint AS {c}" for c in _COUNTED)
     connection.execute(f"CREATE TABLE mock_growth AS SELECT gpu_id, {growth} FROM mock_hour_10 GROUP BY 1".encode())
@@ -99,6 +98,14 @@ def _mock_hour(connection: Connection, gpus: int) -> None:
         "CREATE UNLOGGED TABLE mock_hour_60 AS SELECT * FROM mock_hour_10 WHERE extract(second FROM time) = 0"
     )
     connection.execute("ANALYZE mock_hour_10, mock_hour_60, mock_growth")
+
+
+def _fill_mock_hour(connection: Connection, gpus: int) -> None:
+    """The same rows each time. Again where the server had crashed: unlogged tables are empty then."""
+    rows = _day(gpus, 1.0, 1)
+    while batch := list(islice(rows, BATCH)):
+        with connection.cursor().copy(f"COPY mock_hour_10 ({_NAMES}) FROM STDIN (FORMAT binary)".encode()) as copy:
+            copy.write(to_copy(batch))
 
 
 def _insert(
@@ -157,6 +164,7 @@ def _refresh(connection: Connection, start: dt.datetime, end: dt.datetime) -> No
     windows = {
         "gpu_metrics_1min": (start, end),
         "gpu_metrics_1hour": (start, _hour(end)),
+        "gpu_usage_1hour": (start, _hour(end)),
         "gpu_metrics_1day": (None, end.replace(hour=0, minute=0, second=0, microsecond=0)),
     }
     for aggregate, window in windows.items():

@@ -12,7 +12,7 @@ from mock_dcgm.layout import Entity
 from mock_dcgm.simulator import Simulator
 from services.contract.catalogue import METRICS, SAMPLED
 from services.store.connect import Connection
-from tests.support.database import insert, register
+from tests.support.database import insert, refresh, register
 
 Row = dict[str, Any]
 Place = Callable[[Entity], dict[str, str]]
@@ -36,8 +36,7 @@ class Filler:
         ids = [self._register(number, entity, place(entity)) for number, entity in enumerate(self._entities)]
         insert(self._connection, self._rows(step, ids, more))
         self._connection.execute("SELECT refresh_gpu_latest()")
-        for level in ("1min", "1hour", "1day"):
-            self._connection.execute(f"CALL refresh_continuous_aggregate('gpu_metrics_{level}', NULL, NULL)".encode())
+        refresh(self._connection)
         self._connection.execute("ANALYZE")
 
     def tell(

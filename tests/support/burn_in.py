@@ -19,7 +19,7 @@ from mock_dcgm.models import MODELS, GpuModel
 from mock_dcgm.physics import Physics
 from mock_dcgm.workload import Activity
 from services.store.connect import Connection
-from tests.support.database import Row, insert, register, settings_for
+from tests.support.database import Row, insert, refresh, register, settings_for
 
 HOST = "attic-01"
 
@@ -132,8 +132,7 @@ def fill(
     start = end - dt.timedelta(minutes=sum(phase.minutes for phase in phases))
     insert(connection, rows(gpus(connection, start), start, step, phases))
     connection.execute("SELECT refresh_gpu_latest()")
-    for name in ("1min", "1hour", "1day"):
-        connection.execute(f"CALL refresh_continuous_aggregate('gpu_metrics_{name}', NULL, NULL)".encode())
+    refresh(connection)
     return start
 
 

@@ -13,6 +13,7 @@ from services.contract.row import COLUMNS
 from services.settings import Settings, load
 from services.store.connect import Connection
 from services.store.migrate import migrate
+from services.store.policies import LEVELS, USAGE
 from services.store.reset import reset
 
 Row = Mapping[str, Any]
@@ -53,6 +54,12 @@ def insert(connection: Connection, rows: Iterable[Row]) -> None:
             assert row.keys() <= set(names), row.keys() - set(names)
             values = [row.get(name) for name in names]
             copy.write_row([json.dumps(value) if isinstance(value, dict) else value for value in values])
+
+
+def refresh(connection: Connection) -> None:
+    """Every aggregate holds what is in the table, as after all policies."""
+    for name, _, _ in (*LEVELS, USAGE):
+        connection.execute(f"CALL refresh_continuous_aggregate('{name}', NULL, NULL)".encode(), prepare=False)
 
 
 def rows_of(connection: Connection, query: str, parameters: Any = None) -> list[dict[str, Any]]:

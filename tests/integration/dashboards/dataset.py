@@ -24,7 +24,7 @@ from mock_dcgm.layout import Entity
 from mock_dcgm.simulator import Simulator, Snapshot
 from services.contract.catalogue import COUNTERS, METRICS, SAMPLED
 from services.store.connect import Connection
-from tests.support.database import insert, register
+from tests.support.database import insert, refresh, register
 
 SECOND, MINUTE, HOUR, DAY = (dt.timedelta(seconds=n) for n in (1, 60, 3600, 86400))
 P40_HOST, A100_HOST, T4_HOST = "attic-01", "train-00", "desk-00"
@@ -279,8 +279,7 @@ def _write(connection: Connection, data: Dataset) -> None:
     for event in data.events:
         _write_event(connection, event, data)
     connection.execute("SELECT refresh_gpu_latest()")
-    for level in ("1min", "1hour", "1day"):
-        connection.execute(f"CALL refresh_continuous_aggregate('gpu_metrics_{level}', NULL, NULL)".encode())
+    refresh(connection)
     connection.execute("SELECT drop_chunks('gpu_metrics', older_than => %s::timestamptz)", (data.end - RETENTION,))
     connection.execute(
         "SELECT compress_chunk(c, true) FROM show_chunks('gpu_metrics', older_than => %s::timestamptz) c",

@@ -18,7 +18,7 @@ from services.plot.query import MOST_GPUS, NothingToShowError, read
 from services.plot.select import Selection, metric
 from services.store.connect import Connection
 from tests.support.burn_in import BURN_IN, HOST, P40_AND_T4, fill
-from tests.support.database import empty, insert, migrated, register, value_of
+from tests.support.database import empty, insert, migrated, refresh, register, value_of
 
 pytestmark = pytest.mark.timescale
 
@@ -117,8 +117,7 @@ def test_a_long_range_is_read_from_the_aggregates_with_minima_and_maxima(story: 
     story.connection.execute("INSERT INTO gpu_metrics (time, gpu_id, gpu_temp) SELECT %s + n * interval '1 s', 1, 20 "
                              "FROM generate_series(1, 5000) n", (old,))  # fmt: skip
     try:
-        for name in ("1min", "1hour", "1day"):
-            story.connection.execute(f"CALL refresh_continuous_aggregate('gpu_metrics_{name}', NULL, NULL)".encode())
+        refresh(story.connection)
         picture = story.read(start=old - HOUR)
         assert picture.relation == level
         recent = picture.series[0].times > story.start.timestamp()
@@ -140,8 +139,7 @@ def test_a_long_range_is_read_from_the_aggregates_with_minima_and_maxima(story: 
         assert filtered.notes == ("throttled: any sample of a minute",)
     finally:
         story.connection.execute("DELETE FROM gpu_metrics WHERE time < %s", (story.start,))
-        for name in ("1min", "1hour", "1day"):
-            story.connection.execute(f"CALL refresh_continuous_aggregate('gpu_metrics_{name}', NULL, NULL)".encode())
+        refresh(story.connection)
 
 
 def test_many_rows_of_a_short_range_are_put_into_buckets(story: Story) -> None:

@@ -41,7 +41,7 @@ def jobs(connection: Connection) -> dict[tuple[str, str], tuple[int, Any]]:
 def test_first_run_applies_everything_and_second_nothing(timescale: str, connection: Connection) -> None:
     first = migrate(connection, settings_for(timescale))
     assert first.applied == [m.name for m in read()]
-    assert len(first.policies) == 15
+    assert len(first.policies) == 18
     before = jobs(connection)
     second = migrate(connection, settings_for(timescale))
     assert (second.applied, second.policies) == ([], [])
@@ -57,12 +57,20 @@ def test_state_table_has_names_and_checksums(migrated: Connection) -> None:
 def test_changed_settings_replace_only_their_policies(timescale: str, migrated: Connection) -> None:
     before = jobs(migrated)
     outcome = migrate(migrated, settings_for(timescale, compress_after="2 hours", retention_1min="60 days"))
-    assert outcome.policies == ["policy_compression on gpu_metrics", "policy_retention on gpu_metrics_1min"]
+    assert outcome.policies == [
+        "policy_compression on gpu_metrics",
+        "policy_retention on gpu_metrics_1min",
+        "policy_refresh_continuous_aggregate on gpu_usage_1hour",  # it reaches back as far as minutes are kept
+    ]
     after = jobs(migrated)
     changed = {key for key in before if before[key][0] != after[key][0]}
-    assert changed == {("policy_compression", "gpu_metrics"), ("policy_retention", "gpu_metrics_1min")}
+    assert changed == {
+        ("policy_compression", "gpu_metrics"),
+        ("policy_retention", "gpu_metrics_1min"),
+        ("policy_refresh_continuous_aggregate", "gpu_usage_1hour"),
+    }
     assert after["policy_compression", "gpu_metrics"][1]["compress_after"] == "02:00:00"
-    assert len(migrate(migrated, settings_for(timescale)).policies) == 2
+    assert len(migrate(migrated, settings_for(timescale)).policies) == 3
 
 
 def test_a_policy_somebody_removed_comes_back(timescale: str, migrated: Connection) -> None:

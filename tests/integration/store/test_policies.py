@@ -180,7 +180,7 @@ def test_jobs_have_started_staggered(connection: Connection) -> None:
         row["initial_start"]
         for row in rows_of(connection, "SELECT initial_start FROM timescaledb_information.jobs WHERE job_id >= 1000")
     ]
-    assert len(starts) == len(set(starts)) == 16  # 15 policies, and the job of gpu_snapshots
+    assert len(starts) == len(set(starts)) == 19  # 18 policies, and the job of gpu_snapshots
 
 
 def test_a_query_for_one_gpu_reads_its_batches_only(connection: Connection, now: dt.datetime) -> None:

@@ -10,7 +10,7 @@ import pytest
 from services.__main__ import main
 from services.store.connect import Connection
 from services.store.reset import TELEMETRY
-from tests.support.database import insert, migrated, register, value_of
+from tests.support.database import insert, migrated, refresh, register, value_of
 
 pytestmark = pytest.mark.timescale
 
@@ -26,8 +26,7 @@ def filled(connection: Connection) -> Connection:
     now = value_of(connection, "SELECT now()")
     gpu = register(connection, now)
     insert(connection, [{"time": now, "gpu_id": gpu, "gpu_temp": 50}])
-    for level in ("1min", "1hour", "1day"):
-        connection.execute(f"CALL refresh_continuous_aggregate('gpu_metrics_{level}', NULL, NULL)".encode())
+    refresh(connection)
     connection.execute("SELECT refresh_gpu_latest()")
     connection.execute("INSERT INTO gpu_events (time, kind, gpu_id) VALUES (now(), 'xid', %s)", (gpu,))
     connection.execute("INSERT INTO gpu_snapshots VALUES ('h', NULL, 'nvidia-smi', now(), 'x', '{}', 'GPU-1')")

@@ -1,0 +1,58 @@
+"""What the panels of the fleet share: which GPUs, how they are now, and what a board is."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.frame import card_url, host_url
+from grafana.panels import HIDDEN, Overrides, link
+from grafana.resolution import Level
+from grafana.selection import GPU_NAME, IN_FLEET, chosen
+
+GPU_LINK: Final = link("GPU detail", card_url("${__data.fields.host:percentencode}", "${__data.fields.gpu_id}"))
+HOST_LINK: Final = link("Host", host_url("${__data.fields.host:percentencode}"))
+IDENTITY: Final = f"""coalesce(g.cluster, 'none') AS cluster, g.rack, g.hostname AS host,
+    {GPU_NAME.format(at="g")} AS "GPU", g.model"""
+LINKED: Final[Overrides] = {"/^GPU$/": GPU_LINK, "/^host$/": HOST_LINK, "/^gpu_id$/": HIDDEN}
+
+NEWEST: Final = f"""FROM (
+    SELECT g.hostname, now() - l.time AS age, coalesce(now() - l.time >= INTERVAL '5 minutes', true) AS silent
+    FROM gpus g LEFT JOIN gpu_latest l USING (gpu_id) WHERE {chosen()}
+) g"""
+"""Each GPU of the inventory: columns hostname, age (of its newest sample), silent: as v_fleet_health_summary counts,
+and also where there never was a sample."""
+NOW: Final = f"""now AS (
+    SELECT v.gpu_id, v.gpu_uuid, coalesce(v.cluster, 'none') AS cluster, v.datacenter, v.rack, v.hostname, v.gpu_index,
+        v.model, v.age >= INTERVAL '5 minutes' AS silent, v.gpu_temp, v.power_usage::float8 AS power, v.gpu_util,
+        v.memory_percent, v.clocks_event_reasons
+    FROM v_latest_gpu_metrics v WHERE {chosen("v")}
+    UNION ALL
+    SELECT g.gpu_id, g.gpu_uuid, coalesce(g.cluster, 'none'), g.datacenter, g.rack, g.hostname, g.gpu_index,
+        g.model, true, NULL, NULL, NULL, NULL, NULL
+    FROM gpus g WHERE {chosen()} AND NOT EXISTS (SELECT FROM gpu_latest l WHERE l.gpu_id = g.gpu_id)
+)"""
+"""CTE: the same with the newest sample's values."""
+
+_BOARD: Final = """board AS NOT MATERIALIZED (
+    SELECT gpu_uuid, coalesce(min(gpu_id) FILTER (WHERE instance_id IS NULL), min(gpu_id)) AS speaker
+    FROM gpus GROUP BY 1 HAVING count(instance_id) > 0
+)"""
+BOARDS: Final = f"{IN_FLEET}, {_BOARD}"
+"""CTEs `gpu` and `board`: of each GPU that is or was in MIG instances who speaks for it, the GPU itself or else its
+first instance. dcgm-exporter repeats what is measured of the whole GPU (power, ECC and link errors, ...) with each
+instance, and then has no series of the GPU itself (its issues 317, 353 and 561); our exporter and the mock do not."""
+NOW_AND_BOARDS: Final = f"{NOW}, {_BOARD}"
+
+
+def with_board(_: Level) -> str:
+    """Samples of the fleet, with `board.speaker`, NULL where there are no instances."""
+    return "JOIN gpu USING (gpu_id) LEFT JOIN board USING (gpu_uuid) WHERE true"
+
+
+def once(column: str) -> str:
+    """SQL: the sum over GPUs, a board counted once. In a query grouped by `speaker`, to be summed up after.
+
+    Of a board in instances what its speaker says, else the highest of what the others say: they repeat each other.
+    """
+    of_board = f"coalesce(max({column}) FILTER (WHERE gpu_id = speaker), max({column}))"
+    return f"CASE WHEN speaker IS NULL THEN sum({column}) ELSE {of_board} END"
