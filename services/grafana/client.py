@@ -1,30 +1,26 @@
-"""Grafana's HTTP API: one request, its answer as JSON, or one line that says what is wrong and what to do.
+"""Grafana's HTTP API: one request, its answer in a known shape, or one line that says what is wrong and what to do.
 
 Source: Grafana's HTTP API documentation, legacy `/api` routes, which versions 11 to 13 all serve.
 """
 
 from __future__ import annotations
 
-import html
-import json
 import re
-import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
-from urllib.parse import SplitResult, quote, unquote, urlsplit
+from typing import Any, Final, TypeVar
 
-import requests
-from requests import exceptions as failures
+from pydantic import TypeAdapter
 
+from services.grafana import answers
+from services.grafana.address import page_hint, parse
 from services.grafana.credentials import Credentials
-from services.grafana.errors import GrafanaError, RefusedError
+from services.grafana.errors import BrokenError, DeniedError, GrafanaError, RefusedError
+from services.grafana.reasons import redirected
+from services.grafana.transport import WHOLE_SECONDS, Answer, Request, Transport
+from services.grafana.words import SAID, hidden, visible
 from services.ops.clock import Clock, SystemClock
 
-CONNECT_SECONDS: Final = 5.0
-"""A server on the same network accepts within milliseconds, one across the world within one second."""
-READ_SECONDS: Final = 30.0
-"""Saving a large dashboard takes Grafana tenths of a second; a busy SQLite some."""
 ATTEMPTS: Final = 5
 """Of a request that Grafana puts off (429) or fails at itself (5xx): 0.5 + 1 + 2 + 4 s apart, enough for a restart."""
 FIRST_WAIT: Final = 0.5
@@ -32,36 +28,30 @@ LONGEST_WAIT: Final = 30.0
 """Seconds. A server that asks for more patience than this is reported, not waited for."""
 PASSING: Final = frozenset({429, 500, 502, 503, 504})
 """Statuses that may pass: rate limits, SQLite's `database is locked`, a proxy whose Grafana restarts."""
-_SAID: Final = 300
-"""Characters of a server's own words that are shown."""
-_LOGIN: Final = re.compile(r"(^|[/._-])(log-?in|sign[_-]?in|oauth2?|sso|saml2?|auth)([/._-]|$)", re.IGNORECASE)
-"""Part of a path or host name where people log in."""
-_PAGE: Final = re.compile(r"(?<!/)/(?:(?:d|d-solo)/.*|(?:login|api|dashboards|explore|connections)(?:/.*)?)$")
-"""The end of an address copied from the browser. A sub-path may look like it: it counts only once the address fails."""
+T = TypeVar("T")
 
 
 class Grafana:
     """One server and one login. Requests that may pass are repeated, with limits; all of ours may be sent twice."""
 
     def __init__(
-        self, url: str, credentials: Credentials | None, verify: bool | str = True, clock: Clock | None = None
+        self,
+        url: str,
+        credentials: Credentials | None,
+        verify: bool | str = True,
+        seconds: float = WHOLE_SECONDS,
+        clock: Clock | None = None,
     ) -> None:
-        """`url`: with the sub-path, where Grafana has one. `verify`: as `requests` has it. Raises GrafanaError."""
-        parts = _parts(url)
-        found = _userinfo(parts)
-        if found is not None and credentials is not None:
+        """`url`: with the sub-path, where Grafana has one. `verify`: as `requests` has it. `seconds`: for each request.
+        Raises GrafanaError."""
+        address = parse(url)
+        if address.login is not None and credentials is not None:
             raise GrafanaError("a login in the URL and another one beside it: give one of them")
-        self._credentials = credentials or found
-        self.url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
-        """Without a login in it: it is shown."""
-        self.origin = self.url[: len(self.url) - len(parts.path.rstrip("/"))]
+        self._credentials = credentials or address.login
+        self.url, self._origin = address.url, address.origin
+        self._transport = Transport(self._credentials, verify, seconds)
         self._clock = clock or SystemClock()
-        self._verify = verify
         self._hidden: list[str] = []
-        self._session = requests.Session()
-        self._session.headers["Accept"] = "application/json"
-        # An auth object, not a header: `requests` puts the login of ~/.netrc over a header.
-        self._session.auth = self._credentials
 
     @property
     def has_login(self) -> bool:
@@ -72,14 +62,14 @@ class Grafana:
         try:
             return self._healthy()
         except GrafanaError as error:
-            hint = _page_hint(self.url)
+            hint = page_hint(self.url)
             if hint is None:
                 raise
             raise GrafanaError(f"{hint}; as it is: {error}") from None
 
     def _healthy(self) -> str:
         try:
-            answer = self._json(self._patiently("GET", "/api/health", None, None), "")
+            found = self.get("/api/health", answers.HEALTH, "")
         except RefusedError as error:
             if error.status == 404:
                 raise GrafanaError(
@@ -87,66 +77,82 @@ class Grafana:
                     "behind a proxy it is often like http://host/grafana"
                 ) from None
             raise
-        if not isinstance(answer, dict) or "database" not in answer:
-            raise GrafanaError(f"{self.url}/api/health does not answer as Grafana does: {self._short(str(answer))}")
-        if answer["database"] != "ok":
-            raise GrafanaError(f"Grafana at {self.url} cannot use its own database ({answer['database']})")
-        return str(answer.get("version") or "of unknown version")  # anonymous users may be denied it
+        if found.database != "ok":
+            raise GrafanaError(f"Grafana at {self.url} cannot use its own database ({self._short(found.database)})")
+        return visible(found.version or "of unknown version")
 
-    def get(self, path: str, needs: str, **parameters: str | int) -> Any:
+    def get(self, path: str, shape: TypeAdapter[T], needs: str, **parameters: str | int) -> T:
         """`needs`: the permission that a 403 speaks of. Raises GrafanaError."""
-        return self._json(self._patiently("GET", path, None, parameters), needs)
+        return self._answered(Request("GET", self.url + path, parameters=parameters), shape, needs)
 
-    def post(self, path: str, body: Mapping[str, Any], needs: str) -> Any:
-        return self._json(self._patiently("POST", path, body, None), needs)
+    def post(self, path: str, body: Mapping[str, Any], shape: TypeAdapter[T], needs: str) -> T:
+        """Raises GrafanaError; one that is `unclear` where Grafana may have done it all the same."""
+        return self._answered(Request("POST", self.url + path, body), shape, needs)
 
-    def _patiently(
-        self, method: str, path: str, body: Mapping[str, Any] | None, parameters: Mapping[str, str | int] | None
-    ) -> requests.Response:
-        wait = FIRST_WAIT
+    def link(self, path: str | None) -> str | None:
+        """For people. `path`: as Grafana gives it, beginning with its sub-path; what leads elsewhere is left out."""
+        return f"{self._origin}{visible(path, SAID)}" if path and re.match(r"/(?![/\\])", path) else None
+
+    def _answered(self, request: Request, shape: TypeAdapter[T], needs: str) -> T:
+        answer, unclear = self._patiently(request)
+        return answers.shaped(shape, self._accepted(request, answer, needs, unclear=unclear), request.url)
+
+    def _patiently(self, request: Request) -> tuple[Answer, bool]:
+        """The last answer, and whether an attempt before it may have been carried out."""
+        wait, unclear = FIRST_WAIT, False
         for left in range(ATTEMPTS - 1, -1, -1):
-            answer = self._once(method, path, body, parameters)
-            if answer.status_code not in PASSING or left == 0:
+            answer = self._sent(request)
+            if answer.status not in PASSING or left == 0:
                 break
+            unclear = unclear or answer.status != 429  # that one is refused before anything is done
             asked = _retry_after(answer.headers.get("Retry-After"), self._clock)
             if asked is not None and asked > LONGEST_WAIT:
                 raise GrafanaError(
-                    f"Grafana at {self.url} wants {asked:.0f} s of patience (HTTP {answer.status_code}, Retry-After); "
-                    "try again then"
+                    f"Grafana at {self.url} wants {asked:.0f} s of patience (HTTP {answer.status}, Retry-After); "
+                    "try again then",
+                    unclear=unclear,
                 )
             self._clock.sleep(asked if asked is not None else wait)
             wait *= 2
-        return answer
+        return answer, unclear
 
-    def _once(
-        self, method: str, path: str, body: Mapping[str, Any] | None, parameters: Mapping[str, str | int] | None
-    ) -> requests.Response:
+    def _sent(self, request: Request) -> Answer:
         try:
-            return self._session.request(
-                method, self.url + path, json=body, params=parameters, allow_redirects=False,
-                timeout=(CONNECT_SECONDS, READ_SECONDS), verify=self._verify,
-            )  # fmt: skip
-        except failures.RequestException as error:
-            raise GrafanaError(self._clean(_broken(error, self.url))) from None
+            return self._transport.send(request)
+        except BrokenError as error:
+            raise BrokenError(self._clean(str(error))) from None
 
-    def _json(self, answer: requests.Response, needs: str) -> Any:
-        status = answer.status_code
+    def _accepted(self, request: Request, answer: Answer, needs: str, *, unclear: bool) -> object:
+        """The document of an answer that is a success."""
+        status = answer.status
         if 300 <= status < 400:
-            raise GrafanaError(self._clean(_redirected(answer.headers.get("Location", ""), self.url, self.origin)))
-        document = _document(answer)
-        said = self._short(_message(answer, document))
-        if status in (401, 403):
-            raise RefusedError(self._denied(status, said, needs), status, said)
+            raise GrafanaError(self._clean(redirected(answer.headers.get("Location", ""), self.url, self._origin)))
+        document = answers.document(answer.body)
         if status >= 400:
-            word = str(document.get("status", "")) if isinstance(document, dict) else ""
-            times = f" {ATTEMPTS} times" if status in PASSING else ""
-            raise RefusedError(f"HTTP {status}{times} from {self.url}: {said}", status, said, word)
-        if document is None:
+            raise self._refused(request, answer, document, needs, unclear=unclear)
+        if document is answers.NOT_JSON:
             raise GrafanaError(
                 f"{self.url} answers with {_kind(answer)} where Grafana's API has JSON: a login page or another server "
-                "stands there, or the sub-path is missing"
+                "stands there, or the sub-path is missing",
+                unclear=True,
             )
         return document
+
+    def _refused(
+        self, request: Request, answer: Answer, document: object, needs: str, *, unclear: bool
+    ) -> RefusedError:
+        status, said = answer.status, self._short(_message(answer, document))
+        if status in (401, 403):
+            return DeniedError(self._denied(status, said, needs), status, said, unclear=unclear)
+        if status == 404:
+            return RefusedError(
+                f"{request.url} is not there (404: {said}); a Grafana 11 or newer has it", status, said, unclear=unclear
+            )
+        word = str(document.get("status", ""))[:SAID] if isinstance(document, dict) else ""
+        times = f" {ATTEMPTS} times" if status in PASSING else ""
+        return RefusedError(
+            f"HTTP {status}{times} from {self.url}: {said}", status, said, word, unclear=unclear or status >= 500
+        )
 
     def _denied(self, status: int, said: str, needs: str) -> str:
         who = self._credentials.words if self._credentials else "no login was given"
@@ -156,51 +162,16 @@ class Grafana:
         return f"Grafana at {self.url} does not allow this (403, {who}){wanted}. It says: {said}"
 
     def _short(self, text: str) -> str:
-        printable = "".join(char if char.isprintable() else " " for char in self._clean(text))
-        return " ".join(printable.split())[:_SAID] or "no reason given"
+        return visible(self._clean(text), SAID) or "no reason given"
 
     def _clean(self, text: str) -> str:
         """Whatever a server or a library says: our secrets are not in it, however they are written."""
-        secrets = (*self._hidden, *(self._credentials.secrets if self._credentials else ()))
-        forms = {form for secret in secrets for form in _forms(secret)}
-        for form in sorted(forms, key=len, reverse=True):  # the longest first, so that none is left in pieces
-            text = text.replace(form, "***")
-        return text
+        return hidden(text, (*self._hidden, *(self._credentials.secrets if self._credentials else ())))
 
     def hide(self, secret: str) -> None:
         """A secret we are about to send, which an answer might repeat. One or two characters are in every text."""
         if len(secret) > 2:
             self._hidden.append(secret)
-
-
-def _forms(secret: str) -> tuple[str, ...]:
-    """As it is, and as JSON, a URL and HTML write it."""
-    return secret, json.dumps(secret)[1:-1], quote(secret, safe=""), html.escape(secret)
-
-
-def _parts(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url.strip())
-        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 80) > 0
-    except ValueError:
-        parts, usable = SplitResult("", "", "", "", ""), False
-    if not usable or parts.query or parts.fragment:
-        shown = re.sub(r"//[^/]*@", "//***@", url)
-        hint = _page_hint(re.sub(r"[?#].*", "", shown)) or "for example http://localhost:3000"
-        raise GrafanaError(f"{shown!r} is not the address of a Grafana; {hint}")
-    return parts
-
-
-def _page_hint(url: str) -> str | None:
-    """For an address that seems to be of a page in Grafana."""
-    page = _PAGE.search(url)
-    return f"leave out {page[0]} (a page in Grafana): --url {url[: page.start()]}" if page else None
-
-
-def _userinfo(parts: SplitResult) -> Credentials | None:
-    if parts.username is None:
-        return None
-    return Credentials(user=unquote(parts.username), password=unquote(parts.password or ""))
 
 
 def _retry_after(value: str | None, clock: Clock) -> float | None:
@@ -213,95 +184,21 @@ def _retry_after(value: str | None, clock: Clock) -> float | None:
         pass
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - clock.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
-def _document(answer: requests.Response) -> dict[str, Any] | list[Any] | None:
-    try:
-        found = answer.json()
-    except ValueError:
-        return None
-    return found if isinstance(found, dict | list) else None
-
-
-def _message(answer: requests.Response, document: dict[str, Any] | list[Any] | None) -> str:
+def _message(answer: Answer, document: object) -> str:
     """Grafana says `message`; a Kubernetes-like error has it too; a proxy answers with a page."""
     if isinstance(document, dict):
-        return str(document.get("message") or document.get("error") or "")
+        found = document.get("message") or document.get("error")
+        return found if isinstance(found, str) else ""
     if _kind(answer) == "a web page":
         title = re.search(r"<title>(.*?)</title>", answer.text, re.DOTALL | re.IGNORECASE)
-        return f"a web page, {title[1].strip()!r}" if title else "a web page"
+        return f"a web page, '{title[1].strip()}'" if title else "a web page"
     return answer.text
 
 
-def _kind(answer: requests.Response) -> str:
-    page = "html" in answer.headers.get("Content-Type", "") or answer.text.lstrip()[:1] == "<"
+def _kind(answer: Answer) -> str:
+    page = "html" in answer.headers.get("Content-Type", "") or answer.body.lstrip()[:1] == b"<"
     return "a web page" if page else "something else"
-
-
-def _redirected(location: str, url: str, origin: str) -> str:
-    target = location if "://" in location else f"{origin}{location}"
-    path = urlsplit(target).path
-    if _LOGIN.search(path) or _LOGIN.search(urlsplit(target).hostname or ""):
-        return (
-            f"{url} sends us to a login page ({target.partition('?')[0]}): something before Grafana wants people to "
-            "log in. Use an address that leads to Grafana itself"
-        )
-    base = re.sub(r"/api/.*$", "", target)
-    hint = f"try --url {base}" if base.rstrip("/") != url else "look at root_url and serve_from_sub_path"
-    return f"{url} redirects to {target}: {hint}"
-
-
-def _broken(error: failures.RequestException, url: str) -> str:
-    """The reason without the library's nesting."""
-    for kind, words in _BROKEN:
-        if isinstance(error, kind):
-            return words(error, url)
-    return f"{url}: the connection broke ({type(error).__name__})"
-
-
-def _tls(error: Exception, url: str) -> str:
-    text = str(error)
-    if "WRONG_VERSION_NUMBER" in text or "record layer failure" in text:
-        return f"{url} does not speak TLS: try http://"
-    reason = re.search(r"CERTIFICATE_VERIFY_FAILED\] [^:]+: ([^(\"']+)", text)
-    return (
-        f"{url}: its certificate is not trusted ({reason[1].strip() if reason else 'TLS failed'}); name its CA with "
-        "--ca-file FILE (or REQUESTS_CA_BUNDLE), or go without with --insecure"
-    )
-
-
-def _unreachable(error: Exception, url: str) -> str:
-    found: BaseException | None = error
-    seen: list[BaseException] = []
-    while found is not None and found not in seen:
-        seen.append(found)
-        if isinstance(found, socket.gaierror):
-            return f"{url}: no such host ({found.strerror})"
-        if isinstance(found, OSError) and found.strerror and not isinstance(found, failures.RequestException):
-            return f"nobody answers at {url} ({found.strerror}); is Grafana running there?"
-        inner = getattr(found, "reason", None)
-        arguments = [a for a in getattr(found, "args", ()) if isinstance(a, BaseException)]
-        candidates = [
-            inner if isinstance(inner, BaseException) else None,
-            found.__cause__,
-            *arguments,
-            found.__context__,
-        ]
-        found = next((c for c in candidates if c is not None), None)
-    return f"{url}: the connection broke before an answer; is it http:// or https://?"
-
-
-def _words(text: str) -> Callable[[Exception, str], str]:
-    return lambda _error, url: f"{url}: {text}"
-
-
-_BROKEN: Final[tuple[tuple[type[Exception], Callable[[Exception, str], str]], ...]] = (
-    (failures.SSLError, _tls),
-    (failures.ProxyError, _words("the proxy of HTTP_PROXY or HTTPS_PROXY fails; NO_PROXY goes past it")),
-    (failures.ConnectTimeout, _words(f"nobody answers within {CONNECT_SECONDS:g} s")),
-    (failures.ReadTimeout, _words(f"it took the request and did not answer within {READ_SECONDS:g} s")),
-    (failures.ConnectionError, _unreachable),
-)
-"""The first that fits: all but the last are kinds of it."""

@@ -5,17 +5,25 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
+from services.grafana import answers
 from services.grafana.client import Grafana
 from services.grafana.errors import GrafanaError, RefusedError
+from services.grafana.words import listed, visible
 
 _READ: Final = "folders:read (organization role Viewer)"
 _CREATE: Final = "folders:create (organization role Editor)"
 _PAGE: Final = 1000
 """Folders in one answer: Grafana's own default."""
+MOST_PAGES = 20
+"""20,000 folders in one place: more than anybody can look through, and an end to a server that never ends its list."""
 _LONGEST_UID: Final = 40
+_ROOT: Final = "general"
+"""The uid under which Grafana shows the root as if it were a folder."""
+_SHARED: Final = "sharedwithme"
+"""The uid of what is no folder either, but stands in every Editor's list: folders shared without their parent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,25 +36,26 @@ class Folder:
 
 
 def find_or_create(grafana: Grafana, title: str, *, dry_run: bool) -> Folder:
-    """By our uid (renamed or moved, it stays ours), else by title, else a new one. Raises GrafanaError."""
+    """By our uid (renamed or moved, it stays ours), else by title in the root, else a new one. Raises GrafanaError."""
     if not title:
-        return Folder("", "Dashboards (the root)", "root")
+        return _root()
     uid = uid_of(title)
     found = _by_uid(grafana, uid) or _by_title(grafana, title)
     if found is not None:
-        return found
+        return Folder(found.uid, found.title, "found")
     if dry_run:
         return Folder(uid, title, "would be created")
-    try:
-        made = grafana.post("/api/folders", {"uid": uid, "title": title}, _CREATE)
-    except RefusedError as error:
-        if error.status in (409, 412):
-            raise GrafanaError(
-                f"there is a folder {title!r} or one with uid {uid!r} that this login cannot see ({error.said}): give "
-                "it the permission to view and edit that folder, or take another --folder"
-            ) from None
-        raise
-    return Folder(str(made.get("uid", uid)), str(made.get("title", title)), "created")
+    return _created(grafana, uid, title)
+
+
+def chosen(grafana: Grafana, uid: str) -> Folder:
+    """The one of `--folder-uid`, wherever it lies. Raises GrafanaError."""
+    if uid == _ROOT:
+        return _root()
+    found = _by_uid(grafana, uid) if uid not in ("", _SHARED) else None
+    if found is None:
+        raise GrafanaError(f"--folder-uid {uid!r}: no such folder, or this login may not see it")
+    return Folder(found.uid, found.title, "found")
 
 
 def uid_of(title: str) -> str:
@@ -57,24 +66,68 @@ def uid_of(title: str) -> str:
     return f"gpumon-{hashlib.sha256(title.encode()).hexdigest()[:16]}"
 
 
-def _by_uid(grafana: Grafana, uid: str) -> Folder | None:
+def _root() -> Folder:
+    return Folder("", "Dashboards (the root)", "root")
+
+
+def _created(grafana: Grafana, uid: str, title: str) -> Folder:
     try:
-        found = grafana.get(f"/api/folders/{quote(uid)}", _READ)
+        made = grafana.post("/api/folders", {"uid": uid, "title": title}, answers.FOLDER, _CREATE)
+        return Folder(made.uid, made.title, "created")
+    except GrafanaError as error:
+        refused = error if isinstance(error, RefusedError) and error.status in (409, 412) else None
+        if not (error.unclear or refused):
+            raise
+        there = _by_uid(grafana, uid)
+        if there is None and refused:
+            raise GrafanaError(
+                f"there is a folder {title!r} or one with uid {uid!r} that this login cannot see ({refused.said}): "
+                "give it the permission to view and edit that folder, or take another --folder. Where somebody else "
+                "made it just now, Grafana shows it within a minute: run this again then"
+            ) from None
+        if there is None:
+            raise
+        if there.title != title:
+            raise GrafanaError(
+                f"a folder with uid {uid} is there, but its title is '{visible(there.title)}', not {title!r}: take it "
+                f"with --folder-uid {uid}, or take another --folder"
+            ) from None
+        # A conflict with an attempt of our own that nobody confirmed, or with another import at the same moment.
+        return Folder(uid, title, "created" if error.unclear else "found")
+
+
+def _by_uid(grafana: Grafana, uid: str) -> answers.Folder | None:
+    try:
+        return grafana.get(f"/api/folders/{quote(uid, safe='')}", answers.FOLDER, _READ)
     except RefusedError as error:
         # An Editor without folders:* gets 403 for a folder that does not exist: the scope of its uid is nobody's.
         if error.status in (403, 404):
             return None
         raise
-    return Folder(str(found["uid"]), str(found["title"]), "found")
 
 
-def _by_title(grafana: Grafana, title: str) -> Folder | None:
-    page = 1
-    while True:
-        found: list[dict[str, Any]] = grafana.get("/api/folders", _READ, limit=_PAGE, page=page)
-        for folder in found:
-            if folder["title"] == title:
-                return Folder(str(folder["uid"]), title, "found")
-        if len(found) < _PAGE:
-            return None
-        page += 1
+def _by_title(grafana: Grafana, title: str) -> answers.Folder | None:
+    """The only one in the root. Raises GrafanaError where there are several."""
+    found = [folder for folder in _in_root(grafana) if folder.title == title]
+    if len(found) > 1:
+        raise GrafanaError(
+            f"{len(found)} folders have the title {title!r} (uids {listed(visible(f.uid) for f in found)}): choose one "
+            "with --folder-uid, or take another --folder"
+        )
+    return found[0] if found else None
+
+
+def _in_root(grafana: Grafana) -> list[answers.Folder]:
+    """Every folder there that our login sees. A list may hold nested ones, shared with somebody without their parent:
+    the same title under another folder is another folder."""
+    found: list[answers.Folder] = []
+    before: list[answers.Folder] | None = None
+    for page in range(1, MOST_PAGES + 1):
+        now = grafana.get("/api/folders", answers.FOLDERS, _READ, limit=_PAGE, page=page)
+        if now and now == before:
+            raise GrafanaError(f"{grafana.url}/api/folders gives the same page again: choose one with --folder-uid")
+        found += [folder for folder in now if not folder.parentUid and folder.uid != _SHARED]
+        if len(now) < _PAGE:
+            return found
+        before = now
+    raise GrafanaError(f"more than {MOST_PAGES * _PAGE} folders in the root: choose one with --folder-uid")

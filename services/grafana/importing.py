@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import quote
 
+from services.grafana import answers
 from services.grafana.client import Grafana
 from services.grafana.dashboards import Dashboard, content, fingerprint, rendered
-from services.grafana.errors import GrafanaError, RefusedError
+from services.grafana.errors import BrokenError, DeniedError, GrafanaError, RefusedError
 from services.grafana.folders import Folder
+from services.grafana.words import listed, visible
 
 _READ: Final = "dashboards:read (organization role Viewer)"
 _WRITE: Final = "dashboards:create and dashboards:write in the folder (organization role Editor)"
@@ -25,18 +27,14 @@ class Outcome:
     uid: str
     title: str
     status: str
-    """created, updated, unchanged, would be created, would be updated, skipped, failed."""
+    """created, updated, unchanged, would be created, would be updated, skipped, failed; not tried, after a
+    failure that is of all."""
     url: str | None = None
     reason: str | None = None
-    """Why it failed or was left out; of an updated one, from which folder it was moved."""
-
-
-@dataclass(frozen=True, slots=True)
-class _There:
-    """A dashboard as Grafana has it."""
-
-    model: Mapping[str, Any]
-    meta: Mapping[str, Any]
+    """Why it failed or was left out; of an updated one, from which folder it was moved; of an
+    unchanged one, that it is provisioned."""
+    ends: bool = False
+    """Whether the rest would fail in the same way: the login or the connection is gone."""
 
 
 class Importer:
@@ -46,9 +44,16 @@ class Importer:
         self._grafana, self._folder, self._uids, self._dry_run = grafana, folder, uids, dry_run
 
     def all(self, dashboards: Sequence[Dashboard], missing: Mapping[str, str]) -> list[Outcome]:
-        """One after the other; one that fails does not stop the rest. `missing`: reason for each variable that has no
-        data source: what needs it is left out."""
-        return [self._one(dashboard, missing) for dashboard in dashboards]
+        """One after the other; one that fails does not stop the rest, unless the login or the connection is gone.
+        `missing`: reason for each variable that has no data source: what needs it is left out."""
+        outcomes: list[Outcome] = []
+        for position, dashboard in enumerate(dashboards):
+            try:
+                outcomes.append(self._one(dashboard, missing))
+            except (DeniedError, BrokenError) as error:
+                outcomes.append(replace(self._outcome(dashboard, "failed", reason=str(error)), ends=True))
+                return outcomes + [self._outcome(rest, "not tried") for rest in dashboards[position + 1 :]]
+        return outcomes
 
     def _one(self, dashboard: Dashboard, missing: Mapping[str, str]) -> Outcome:
         lacking = [missing[name] for name in sorted(dashboard.sources) if name in missing]
@@ -56,6 +61,8 @@ class Importer:
             return self._outcome(dashboard, "skipped", reason=lacking[0])
         try:
             return self._write(dashboard, rendered(dashboard.model, self._uids))
+        except (DeniedError, BrokenError):
+            raise
         except GrafanaError as error:
             return self._outcome(dashboard, "failed", reason=str(error))
 
@@ -64,62 +71,83 @@ class Importer:
         moved = there is not None and not self._in_place(there)
         same = there is not None and self._same(there, wanted)
         if there is not None and same and not moved:
-            return self._outcome(dashboard, "unchanged", there.meta.get("url"))
-        if there is not None and there.meta.get("provisioned"):
-            raise GrafanaError(_provisioned(str(there.meta.get("provisionedExternalId") or "")))
+            return self._outcome(dashboard, "unchanged", there.meta.url)
+        if there is not None and there.meta.provisioned and _as_in_file(there, dashboard):
+            return self._outcome(dashboard, "unchanged", there.meta.url, "provisioned; nothing to do")
+        if there is not None and there.meta.provisioned:
+            raise GrafanaError(_provisioned(there.meta.provisionedExternalId or ""))
         done = "created" if there is None else "updated"
         reason = _moved(there, same) if there is not None and moved else None
         if self._dry_run:
-            return self._outcome(dashboard, f"would be {done}", there.meta.get("url") if there else None, reason)
-        answer = self._save(wanted, overwrite=there is not None)
-        return self._outcome(dashboard, done, answer.get("url"), reason)
-
-    def _there(self, uid: str) -> _There | None:
+            return self._outcome(dashboard, f"would be {done}", there.meta.url if there else None, reason)
         try:
-            found = self._grafana.get(f"/api/dashboards/uid/{quote(uid)}", _READ)
+            path = self._save(wanted, overwrite=there is not None)
+        except GrafanaError as error:
+            path = self._after_all(wanted, error)
+            done = done if error.unclear else "unchanged"
+        return self._outcome(dashboard, done, path, reason)
+
+    def _there(self, uid: str) -> answers.Dashboard | None:
+        try:
+            return self._grafana.get(f"/api/dashboards/uid/{quote(uid)}", answers.DASHBOARD, _READ)
         except RefusedError as error:
             if error.status == 404:
                 return None
             raise
-        return _There(found["dashboard"], found["meta"])
 
-    def _in_place(self, there: _There) -> bool:
+    def _in_place(self, there: answers.Dashboard) -> bool:
         """Of provisioned ones the folder is Grafana's affair."""
-        return str(there.meta.get("folderUid") or "") == self._folder.uid or bool(there.meta.get("provisioned"))
+        return (there.meta.folderUid or "") == self._folder.uid or bool(there.meta.provisioned)
 
-    def _same(self, there: _There, wanted: Mapping[str, Any]) -> bool:
+    def _same(self, there: answers.Dashboard, wanted: Mapping[str, Any]) -> bool:
         """The content."""
-        return content(there.model) == content(wanted) or self._newest_is(wanted)
+        return content(there.dashboard) == content(wanted) or self._newest_is(wanted)
 
     def _newest_is(self, wanted: Mapping[str, Any]) -> bool:
         """Whether the newest version is our own saving of just this content. A login that may not see versions, or a
         Grafana without that route, leaves it open: then it is written."""
+        path = f"/api/dashboards/uid/{quote(str(wanted['uid']))}/versions"
         try:
-            answer = self._grafana.get(f"/api/dashboards/uid/{quote(str(wanted['uid']))}/versions", _WRITE, limit=1)
+            return self._newest(path).endswith(fingerprint(wanted))  # whichever version of ours saved it
         except RefusedError as error:
             if error.status in (400, 403, 404):
                 return False
             raise
-        versions = answer.get("versions") if isinstance(answer, dict) else answer  # a list up to Grafana 11
-        if not versions:
-            return False
-        return str(versions[0].get("message", "")).endswith(fingerprint(wanted))  # whichever version of ours saved it
 
-    def _save(self, wanted: Mapping[str, Any], *, overwrite: bool) -> dict[str, Any]:
-        """`overwrite` only for one that is there by its uid: older versions would replace another dashboard that has
-        the same title."""
+    def _newest(self, path: str) -> str:
+        """The message of the newest version."""
+        versions = self._grafana.get(path, answers.VERSIONS, _WRITE, limit=1).versions
+        newest = versions[0] if versions else answers.Version()
+        if newest.parentVersion == 0 and newest.version is not None:
+            # The list calls the first one "Initial save", whatever its message is (seen in Grafana 12.3).
+            newest = self._grafana.get(f"{path}/{newest.version}", answers.VERSION, _WRITE)
+        return newest.message or ""
+
+    def _save(self, wanted: Mapping[str, Any], *, overwrite: bool) -> str | None:
+        """The path of its page. `overwrite` only for one that is there by its uid: older versions would replace another
+        dashboard that has the same title."""
         body = {"dashboard": wanted, "overwrite": overwrite, "message": _message(wanted)}
         if self._folder.uid:
             body["folderUid"] = self._folder.uid
-        try:
-            answer: dict[str, Any] = self._grafana.post("/api/dashboards/db", body, _WRITE)
-        except RefusedError as error:
-            raise GrafanaError(_refused(error, self._folder)) from None
-        return answer
+        return self._grafana.post("/api/dashboards/db", body, answers.SAVED, _WRITE).url
 
-    def _outcome(self, dashboard: Dashboard, status: str, path: object = None, reason: str | None = None) -> Outcome:
-        url = f"{self._grafana.origin}{path}" if path else None  # Grafana's paths begin with its sub-path
-        return Outcome(dashboard.name, dashboard.uid, dashboard.title, status, url, reason)
+    def _after_all(self, wanted: Mapping[str, Any], error: GrafanaError) -> str | None:
+        """The path, where what is there is what was wanted: an attempt that nobody confirmed was carried out, or
+        another import was quicker. Else raises GrafanaError."""
+        plain = _refused(error, self._folder) if isinstance(error, RefusedError) else error
+        if not (error.unclear or (isinstance(error, RefusedError) and error.status in (400, 409, 412))):
+            raise plain from None
+        there = self._there(str(wanted["uid"]))
+        if there is not None and self._in_place(there) and self._same(there, wanted):
+            return there.meta.url
+        if there is None or not error.unclear:
+            raise plain from None
+        raise GrafanaError(f"{error}; {_differing(there, wanted)}: look at it, then run the import again")
+
+    def _outcome(
+        self, dashboard: Dashboard, status: str, path: str | None = None, reason: str | None = None
+    ) -> Outcome:
+        return Outcome(dashboard.name, dashboard.uid, dashboard.title, status, self._grafana.link(path), reason)
 
 
 def _message(wanted: Mapping[str, Any]) -> str:
@@ -127,31 +155,58 @@ def _message(wanted: Mapping[str, Any]) -> str:
     return f"gpumon {version('gpu-health-monitor')}, content {fingerprint(wanted)}"
 
 
-def _moved(there: _There, same: bool) -> str:
-    """The title of the root depends on the version: General, Dashboards."""
-    uid = str(there.meta.get("folderUid") or "")
-    folder = str(there.meta.get("folderTitle") or uid) if uid else "the root"
+def _differing(there: answers.Dashboard, wanted: Mapping[str, Any]) -> str:
+    """Which parts, at the top."""
+    one, other = content(there.dashboard), content(wanted)
+    keys = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+    place = f"what is there now lies in {_folder_of(there)}"
+    return f"{place} and differs in {listed(visible(key) for key in keys)}" if keys else place
+
+
+def _as_in_file(there: answers.Dashboard, dashboard: Dashboard) -> bool:
+    """Provisioned from our file as it is. Grafana raises a `refresh` that is below its min_refresh_interval."""
+    one, other = ({**content(m), "refresh": None} for m in (there.dashboard, dashboard.model))
+    return one == other
+
+
+def _moved(there: answers.Dashboard, same: bool) -> str:
+    folder = _folder_of(there)
     return f"moved from {folder}" if same else f"moved from {folder}, and its content replaced"
 
 
+def _folder_of(there: answers.Dashboard) -> str:
+    """The title of the root depends on the version: General, Dashboards."""
+    uid = there.meta.folderUid or ""
+    return visible(there.meta.folderTitle or uid) if uid else "the root"
+
+
 def _provisioned(file: str) -> str:
-    named = f" ({file})" if file else ""
+    named = f" ({visible(file)})" if file else ""
     return (
         f"this Grafana provisions it from a file{named} and saves nothing else: change that file, or take it out "
         "of the provisioning first"
     )
 
 
-def _refused(error: RefusedError, folder: Folder) -> str:
-    """What Grafana's 400 and 412 mean for the user."""
-    if error.status == 412 and error.word == "version-mismatch":
-        return "somebody else saved it at this moment: look at it, then run the import again"
-    if error.status == 412 and error.word == "name-exists":
-        return f"another dashboard with this title is in {folder.title}: rename it, or take another --folder"
-    if error.status == 412 and error.word == "plugin-dashboard":
-        return f"it belongs to a plug-in, which alone may change it ({error.said})"
-    if error.status == 400 and "provisioned" in error.said.lower():
+def _refused(error: RefusedError, folder: Folder) -> GrafanaError:
+    """With what Grafana's 400 and 412 mean for the user."""
+    words = _meant(error, folder)
+    return GrafanaError(words, unclear=error.unclear) if words else error
+
+
+def _meant(error: RefusedError, folder: Folder) -> str | None:
+    said = error.said.lower()
+    if error.status == 412:
+        return {
+            "version-mismatch": "somebody else saved it at this moment: look at it, then run the import again",
+            "name-exists": f"another dashboard with this title is in {visible(folder.title)}: rename it, or take "
+            "another --folder",
+            "plugin-dashboard": f"it belongs to a plug-in, which alone may change it ({error.said})",
+        }.get(error.word)
+    if error.status == 404 or (error.status == 400 and "folder not found" in said):
+        return f"the folder {visible(folder.title)} (uid {folder.uid}) is gone or not for this login: {error.said}"
+    if error.status == 400 and "provisioned" in said:
         return _provisioned("")
-    if error.status == 404:
-        return f"the folder {folder.title} (uid {folder.uid}) is gone or not for this login: {error.said}"
-    return str(error)
+    if error.status == 400 and "refresh interval" in said:
+        return f"it refreshes more often than this Grafana allows (min_refresh_interval in its settings): {error.said}"
+    return None

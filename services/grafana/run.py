@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import re
 import sys
 import warnings
-from dataclasses import asdict, dataclass
-from typing import Any, Final
-from urllib.parse import urlsplit
+from typing import Final, TextIO
 
 from services.grafana import dashboards, sources
+from services.grafana.address import parse
 from services.grafana.client import Grafana
 from services.grafana.credentials import Credentials
 from services.grafana.errors import GrafanaError, NoSourceError
-from services.grafana.folders import Folder, find_or_create
-from services.grafana.importing import Importer, Outcome
+from services.grafana.folders import Folder, chosen, find_or_create
+from services.grafana.importing import Importer
+from services.grafana.report import Result, already, document, lines, problems
 from services.grafana.sources import Source
+from services.grafana.transport import WHOLE_SECONDS, trusted
+from services.grafana.words import fit
 from services.settings import Settings
 
 EXAMPLES: Final = """examples:
@@ -26,6 +30,11 @@ EXAMPLES: Final = """examples:
   gpumon grafana import --dry-run --json                                           what it would do
 A token: Grafana -> Administration -> Service accounts, role Editor (Admin for --create-datasource).
 Command lines are seen by other users of the host: there GRAFANA_TOKEN and GRAFANA_PASSWORD are the better way."""
+_FOLDER: Final = "GPU Health Monitor"
+_OLDEST: Final = 11
+"""Major version: older ones lack routes, or take them and ignore fields (`folderUid` before 8), and panel options."""
+_LONGEST: Final = 3600.0
+"""Seconds a request may be given: longer than any proxy waits."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,9 +55,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = command.add_argument_group("what")
     what.add_argument("--only", action="append", choices=sorted(dashboards.names()), metavar="NAME",
                       help=f"repeatable: {', '.join(sorted(dashboards.names()))} (default: all)")  # fmt: skip
-    what.add_argument("--folder", default="GPU Health Monitor", metavar="TITLE",
-                      help='made where it is missing; "" is the root (default: %(default)s)')  # fmt: skip
+    what.add_argument("--folder", metavar="TITLE",
+                      help=f'in the root; made where it is missing; "" is the root (default: {_FOLDER})')  # fmt: skip
+    what.add_argument("--folder-uid", metavar="UID",
+                      help="instead: one that is there, in any place, also of several with one title")  # fmt: skip
     _source_arguments(command.add_argument_group("data sources"))
+    command.add_argument("--timeout", type=_seconds, default=WHOLE_SECONDS, metavar="SECONDS",
+                         help="for each request, until its answer is whole (default: %(default)g)")  # fmt: skip
     command.add_argument("--dry-run", action="store_true", help="look and say, write nothing")
     command.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
@@ -67,27 +80,21 @@ def _source_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--ds-password", metavar="PASSWORD", help="for it (default: GRAFANA_DS_PASSWORD)")
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """Of one import. `sources` and `missing` by variable."""
-
-    url: str
-    version: str
-    folder: Folder
-    sources: dict[str, Source]
-    missing: dict[str, str]
-    dashboards: list[Outcome]
-
-    @property
-    def ok(self) -> bool:
-        return all(outcome.status != "failed" for outcome in self.dashboards)
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= _LONGEST:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0 and up to {_LONGEST:g}")
+    return seconds
 
 
 def run(args: argparse.Namespace, settings: Settings) -> int:
     """Exit code 0: every dashboard is there as committed; 1: one is not; 2: the command line."""
     problem = _check(args, settings)
     if problem is not None:
-        print(f"gpumon grafana import: {problem}", file=sys.stderr)
+        _complain([problem])
         return 2
     try:
         with warnings.catch_warnings():
@@ -97,21 +104,46 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     except GrafanaError as error:
         if args.json:
             print(json.dumps({"ok": False, "error": str(error)}))
-        print(f"gpumon grafana import: {error}", file=sys.stderr)
+        _complain([str(error)])
         return 1
-    print(json.dumps(_document(result, args.dry_run)) if args.json else _text(result))
-    for source in (s for s in result.sources.values() if s.differs):
-        print(f"gpumon grafana import: warning: {_differing(source)}", file=sys.stderr)
-    for outcome in (o for o in result.dashboards if o.status == "failed"):
-        print(f"gpumon grafana import: {outcome.title}: {outcome.reason}", file=sys.stderr)
+    if args.json:
+        print(json.dumps(document(result, dry_run=args.dry_run)))
+    else:
+        _show(lines(result), sys.stdout)
+    _complain(problems(result))
     return 0 if result.ok else 1
 
 
+def _complain(found: list[str]) -> None:
+    _show([f"gpumon grafana import: {line}" for line in found], sys.stderr)
+
+
+def _show(found: list[str], stream: TextIO) -> None:
+    """A title may hold what the terminal's alphabet has not."""
+    encoding = stream.encoding or "utf-8"
+    for line in found:
+        print(fit(line).encode(encoding, "backslashreplace").decode(encoding), file=stream)
+
+
 def _check(args: argparse.Namespace, settings: Settings) -> str | None:
+    """What is wrong with the command line. What the shell hands over undecoded can be neither sent nor shown."""
+    undecoded = [name for name, value in vars(args).items() if isinstance(value, str) and not _is_text(value)]
+    if undecoded:
+        return f"--{undecoded[0].replace('_', '-')} is not UTF-8"
+    if args.folder is not None and args.folder_uid is not None:
+        return "--folder or --folder-uid, not both"
     if args.token and (args.user or args.password):
         return "--token or --user with --password, not both"
     if args.password and not (args.user or settings.grafana_user):
         return "--password without --user"
+    return _check_source(args, settings)
+
+
+def _is_text(value: str) -> bool:
+    return value == value.encode("utf-8", "replace").decode()
+
+
+def _check_source(args: argparse.Namespace, settings: Settings) -> str | None:
     if args.create_datasource and args.datasource:
         return "--create-datasource or --datasource, not both"
     if args.create_datasource and not (args.ds_user and (args.ds_password or settings.grafana_ds_password)):
@@ -123,20 +155,37 @@ def _check(args: argparse.Namespace, settings: Settings) -> str | None:
 
 def import_dashboards(args: argparse.Namespace, settings: Settings) -> Result:
     """Raises GrafanaError where nothing can be done at all."""
-    verify: bool | str = args.ca_file or not args.insecure
-    grafana = Grafana(args.url or settings.grafana_url, credentials(args, settings), verify)
+    verify: bool | str = trusted(args.ca_file) if args.ca_file is not None else not args.insecure
+    grafana = Grafana(args.url or settings.grafana_url, credentials(args, settings), verify, args.timeout)
     version = grafana.health()
+    _check_version(version, grafana.url)
     if not grafana.has_login:
         raise GrafanaError(
             f"Grafana {version} answers at {grafana.url}; to write it needs a login: GRAFANA_TOKEN (or --token), or "
             "GRAFANA_USER and GRAFANA_PASSWORD (or --user and --password)"
         )
-    chosen = [d for d in dashboards.committed() if args.only is None or d.name in args.only]
-    found, missing = _sources(grafana, args, settings, frozenset[str]().union(*(d.sources for d in chosen)))
-    folder = find_or_create(grafana, args.folder, dry_run=args.dry_run)
+    wanted = [d for d in dashboards.committed() if args.only is None or d.name in args.only]
+    found, missing = _sources(grafana, args, settings, frozenset[str]().union(*(d.sources for d in wanted)))
+    try:
+        folder = _folder(grafana, args)
+    except GrafanaError as error:
+        raise GrafanaError(f"{error}{already(found)}") from None
     uids = {name: source.uid for name, source in found.items()}
-    outcomes = Importer(grafana, folder, uids, dry_run=args.dry_run).all(chosen, missing)
+    outcomes = Importer(grafana, folder, uids, dry_run=args.dry_run).all(wanted, missing)
     return Result(grafana.url, version, folder, found, missing, outcomes)
+
+
+def _check_version(version: str, url: str) -> None:
+    """One that does not say a number is taken for new enough."""
+    major = re.match(r"(\d{1,3})\.", version)
+    if major is not None and int(major[1]) < _OLDEST:
+        raise GrafanaError(f"Grafana {version} answers at {url}; these dashboards need {_OLDEST} or newer: upgrade it")
+
+
+def _folder(grafana: Grafana, args: argparse.Namespace) -> Folder:
+    if args.folder_uid is not None:
+        return chosen(grafana, args.folder_uid)
+    return find_or_create(grafana, _FOLDER if args.folder is None else args.folder, dry_run=args.dry_run)
 
 
 def credentials(args: argparse.Namespace, settings: Settings) -> Credentials | None:
@@ -145,7 +194,7 @@ def credentials(args: argparse.Namespace, settings: Settings) -> Credentials | N
         return Credentials(token=args.token)
     if args.user or args.password:
         return _by_password(args, settings)
-    if urlsplit(args.url or settings.grafana_url).username:
+    if parse(args.url or settings.grafana_url).login is not None:
         return None  # the URL brings it
     if settings.grafana_token is not None:
         return Credentials(token=settings.grafana_token.get_secret_value())
@@ -163,20 +212,21 @@ def _by_password(args: argparse.Namespace, settings: Settings) -> Credentials:
 def _sources(
     grafana: Grafana, args: argparse.Namespace, settings: Settings, needed: frozenset[str]
 ) -> tuple[dict[str, Source], dict[str, str]]:
-    """Of each variable needed: its data source, or why there is none. Without Prometheus the rest still goes."""
+    """Of each variable needed: its data source, or why there is none. Without Prometheus the rest still goes;
+    it is looked for first, so that nothing is written where it is named wrongly."""
     there = sources.listed(grafana)
-    found: dict[str, Source] = {}
     missing: dict[str, str] = {}
-    if dashboards.POSTGRESQL in needed:
-        found[dashboards.POSTGRESQL] = _postgresql(grafana, there, args, settings)
+    prometheus: Source | None = None
     if dashboards.PROMETHEUS in needed:
         try:
-            found[dashboards.PROMETHEUS] = sources.choose(there, sources.PROMETHEUS, args.prometheus)
+            prometheus = sources.choose(there, sources.PROMETHEUS, args.prometheus)
         except NoSourceError as error:
             if args.prometheus is not None or needed == {dashboards.PROMETHEUS}:
                 raise
             missing[dashboards.PROMETHEUS] = str(error)
-    return found, missing
+    postgresql = _postgresql(grafana, there, args, settings) if dashboards.POSTGRESQL in needed else None
+    found = {dashboards.POSTGRESQL: postgresql, dashboards.PROMETHEUS: prometheus}
+    return {name: source for name, source in found.items() if source is not None}, missing
 
 
 def _postgresql(grafana: Grafana, there: list[Source], args: argparse.Namespace, settings: Settings) -> Source:
@@ -190,45 +240,3 @@ def _postgresql(grafana: Grafana, there: list[Source], args: argparse.Namespace,
             raise GrafanaError(f"{error}{hint}") from None
     kept = settings.grafana_ds_password.get_secret_value() if settings.grafana_ds_password else ""
     return sources.create(grafana, settings, args.ds_user, args.ds_password or kept, dry_run=args.dry_run)
-
-
-def _document(result: Result, dry_run: bool) -> dict[str, Any]:
-    return {
-        "ok": result.ok,
-        "dry_run": dry_run,
-        "url": result.url,
-        "grafana_version": result.version,
-        "folder": asdict(result.folder),
-        "data_sources": [
-            {key: value for key, value in asdict(source).items() if key != "shown"}
-            for source in result.sources.values()
-        ],
-        "dashboards": [asdict(outcome) for outcome in result.dashboards],
-    }
-
-
-def _differing(source: Source) -> str:
-    return (
-        f"data source {source.name} (uid {source.uid}) was there and is left as it is, but "
-        f"{'; '.join(source.differs)}. Change it in Grafana under Connections -> Data sources (a provisioned one: in "
-        "its file), or delete it there and run this again"
-    )
-
-
-def _said(outcome: Outcome) -> str:
-    if outcome.status == "failed":
-        return "see below"
-    if outcome.url and outcome.reason:
-        return f"{outcome.url}  ({outcome.reason})"
-    return outcome.url or outcome.reason or ""
-
-
-def _text(result: Result) -> str:
-    lines = [f"Grafana {result.version} at {result.url}"]
-    for source in result.sources.values():
-        status = f"{source.status}, {source.reason}" if source.reason else source.status
-        lines.append(f"data source {source.name} (uid {source.uid}): {status}")
-    lines.append(f"folder {result.folder.title}: {result.folder.status}")
-    width = max((len(o.status) for o in result.dashboards), default=0)
-    lines += [f"{o.status:<{width}}  {o.title:<24}  {_said(o)}".rstrip() for o in result.dashboards]
-    return "\n".join(lines)

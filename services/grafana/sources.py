@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from psycopg.conninfo import conninfo_to_dict
 
+from services.grafana import answers
 from services.grafana.client import Grafana
 from services.grafana.errors import GrafanaError, NoSourceError, RefusedError
+from services.grafana.words import listed as names
+from services.grafana.words import visible
 from services.settings import Settings
 
 _READ: Final = "datasources:read (any organization role has it, unless permissions of data sources are licensed)"
@@ -48,17 +51,16 @@ class Source:
     """Why nothing was done, where something was asked for."""
     differs: tuple[str, ...] = ()
     """Settings of one that was there that are not those asked for, each in words."""
-    shown: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    provisioned: bool = False
+    """From a file: this Grafana changes it for nobody."""
+    shown: answers.DataSource | None = field(default=None, repr=False, compare=False)
     """As Grafana lists it."""
 
 
 def listed(grafana: Grafana) -> list[Source]:
     """Every data source that our login may see. Raises GrafanaError."""
-    answer = grafana.get("/api/datasources", _READ)
-    try:
-        return [Source(str(item["uid"]), str(item["name"]), str(item["type"]), shown=item) for item in answer]
-    except (LookupError, TypeError):
-        raise GrafanaError(f"{grafana.url}/api/datasources does not answer as Grafana's API does") from None
+    found = grafana.get("/api/datasources", answers.DATA_SOURCES, _READ)
+    return [Source(s.uid, s.name, s.type, provisioned=bool(s.readOnly), shown=s) for s in found]
 
 
 def choose(found: Sequence[Source], kind: Kind, wanted: str | None) -> Source:
@@ -83,13 +85,13 @@ def _named(found: Sequence[Source], kind: Kind, wanted: str) -> Source:
         raise NoSourceError(f"Grafana has no data source with uid or name {wanted!r}; there are: {there}")
     if matching[0].type not in kind.types:
         raise NoSourceError(
-            f"data source {wanted!r} is of type {matching[0].type}; {kind.flag} must name a {kind.words} one"
+            f"data source {wanted!r} is of type {visible(matching[0].type)}; {kind.flag} must name a {kind.words} one"
         )
     return matching[0]
 
 
 def _words(found: Sequence[Source]) -> str:
-    return ", ".join(f"{source.name} (uid {source.uid}, {source.type})" for source in found)
+    return names(f"{visible(s.name)} (uid {visible(s.uid)}, {visible(s.type)})" for s in found)
 
 
 def create(grafana: Grafana, settings: Settings, user: str, password: str, *, dry_run: bool) -> Source:
@@ -100,41 +102,77 @@ def create(grafana: Grafana, settings: Settings, user: str, password: str, *, dr
     if dry_run:
         return made
     try:
-        grafana.post("/api/datasources", body, _CREATE)
-    except RefusedError as error:
-        if error.status == 409:
+        grafana.post("/api/datasources", body, answers.DONE, _CREATE)
+    except GrafanaError as error:
+        conflict = isinstance(error, RefusedError) and error.status == 409
+        if not (error.unclear or conflict):
+            raise
+        there = _by_uid(grafana)
+        if there is None and conflict:
             raise GrafanaError(
-                f"a data source named {NAME!r} or with uid {POSTGRESQL.uid!r} is there already: use it with "
-                f"--datasource {NAME}, or rename it"
+                f"a data source named {NAME!r} is there already: use it with --datasource {NAME}, or rename it"
             ) from None
-        raise
+        if there is None:
+            raise
+        return _after_all(there, body, made, unclear=error.unclear)
     return made
+
+
+def _by_uid(grafana: Grafana) -> answers.DataSource | None:
+    try:
+        return grafana.get(f"/api/datasources/uid/{POSTGRESQL.uid}", answers.DATA_SOURCE, _READ)
+    except RefusedError as error:
+        if error.status == 404:
+            return None
+        raise
+
+
+def _after_all(there: answers.DataSource, body: dict[str, Any], made: Source, *, unclear: bool) -> Source:
+    """A conflict with an attempt of our own that nobody confirmed, or with another import at the same moment: it is
+    what was wanted. Anything else is somebody's own."""
+    differs = _differences(there, body)
+    if there.type not in POSTGRESQL.types:
+        differs = (f"type is {visible(repr(there.type))}, not {POSTGRESQL.types[0]!r}", *differs)
+    if differs:
+        raise GrafanaError(
+            f"a data source with uid {POSTGRESQL.uid} is there, but {'; '.join(differs)}: use it with --datasource "
+            f"{POSTGRESQL.uid}, or change it in Grafana"
+        )
+    return replace(made, status="created" if unclear else "found")
 
 
 def left(source: Source, settings: Settings, user: str) -> Source:
     """One that was to be made and is there: nothing is written over it, and what is different is said. The password
     cannot be compared: Grafana shows none."""
+    reason = "provisioned" if source.provisioned else "left as it is"
     try:
-        wanted = _compared(request(settings, user, ""))
+        differs = _differences(source.shown, request(settings, user, "")) if source.shown else ()
     except GrafanaError as error:
-        return replace(source, reason="left as it is", differs=(f"its settings cannot be compared ({error})",))
-    there = _compared(source.shown)
-    differs = tuple(
-        f"{name} is {there[name]!r}, not {value!r}"
+        return replace(source, reason=reason, differs=(f"its settings cannot be compared ({error})",))
+    if source.provisioned and not differs:
+        reason = "provisioned; nothing to do"
+    return replace(source, reason=reason, differs=differs)
+
+
+def _differences(there: answers.DataSource, body: dict[str, Any]) -> tuple[str, ...]:
+    """Each in words. What Grafana does not say (None, or nothing) is not compared."""
+    wanted = _compared(answers.DataSource.model_validate(body))
+    found = _compared(there)
+    return tuple(
+        f"{name} is {visible(repr(found[name]))}, not {value!r}"
         for name, value in wanted.items()
-        if there[name] not in (None, value)
+        if found[name] not in (None, "", value)
     )
-    return replace(source, reason="left as it is", differs=differs)
 
 
-def _compared(shown: Mapping[str, Any]) -> dict[str, str | None]:
-    """None: Grafana does not say. `database` stands in either place, by version."""
-    more = shown.get("jsonData") or {}
-    url = shown.get("url")
+def _compared(source: answers.DataSource) -> dict[str, object]:
+    """`database` stands in either place, by version."""
+    more = source.jsonData or {}
+    url = source.url
     return {
         "url": f"{url}:5432" if url and ":" not in url else url,
-        "user": shown.get("user"),
-        "database": more.get("database") or shown.get("database"),
+        "user": source.user,
+        "database": more.get("database") or source.database,
         "sslmode": more.get("sslmode"),
     }
 

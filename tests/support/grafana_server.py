@@ -1,8 +1,8 @@
 """A server that answers as Grafana's HTTP API documents, with a memory: what was written is read back.
 
 Bodies, status codes and rules are those of the documentation's pages Data source, Folder, Dashboard, Dashboard
-versions and Other (health) HTTP API of version 11, and of the error messages that users report. Not a Grafana: what it
-does not document, this does not do.
+versions and Other (health) HTTP API, and those with which a Grafana 12.3.0 answered the same requests; `unique_titles`
+makes it refuse a title that is taken, as version 11 does. Not a Grafana: what it does not document, this does not do.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ _EDITOR: Final = _VIEWER | {"folders:create", "dashboards:create", "dashboards:w
 _ADMIN: Final = _EDITOR | {"datasources:create"}
 UID: Final = re.compile(r"[a-zA-Z0-9_-]{1,40}")
 Json = dict[str, Any]
+_SHARED: Final[Json] = {"id": -1, "uid": "sharedwithme", "title": "Shared with me"}
+"""At the head of the list for everybody but Admins, folders or none."""
 
 
 @dataclass
@@ -63,15 +65,21 @@ class FakeGrafana:
         self.always: dict[str, Reply] = {}
         """Said to every request of a kind (`GET /api/folders`) instead of an answer."""
         self.lost: list[tuple[str, Reply]] = []
-        """Kind of request, and what a proxy says once that Grafana has done it."""
+        """Kind of request, and what a proxy says once that Grafana has done it; status 0: nothing, it hangs up."""
         self.on_lost: Callable[[], None] = lambda: None
-        self.before_create: Callable[[Json], None] | None = None
+        self.before_create: Callable[[Json], object] | None = None
         """What somebody else does at the moment when a folder is to be made; gets the body."""
         self.on_save: Callable[[Json], None] = lambda _model: None
         """What Grafana itself changes in a dashboard that it stores."""
         self.requests: list[tuple[str, str, Json | None]] = []
         """Method, path with query, body."""
         self.unseen_folders: set[str] = set()
+        self.lists_nested = False
+        """Whether folders under others stand in the list of the root too: of those shared without their parent."""
+        self.breaks: set[str] = set()
+        """Kinds of request that are taken and never answered: the connection is closed."""
+        self.version = "12.3.0"
+        self.unique_titles = False
         self._ids = itertools.count(1)
         self._sub_path, self._tls = sub_path, tls
         self._loop = asyncio.new_event_loop()
@@ -121,6 +129,7 @@ class FakeGrafana:
         app.router.add_post(f"{root}/api/dashboards/db", self._save_dashboard)
         app.router.add_get(f"{root}/api/dashboards/uid/{{uid}}", self._get_dashboard)
         app.router.add_get(f"{root}/api/dashboards/uid/{{uid}}/versions", self._get_versions)
+        app.router.add_get(f"{root}/api/dashboards/uid/{{uid}}/versions/{{number}}", self._get_version)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0, ssl_context=self._tls)
@@ -136,6 +145,8 @@ class FakeGrafana:
         body = await request.json() if request.method == "POST" and request.can_read_body else None
         self.requests.append((request.method, request.path_qs, copy.deepcopy(body)))
         kind = f"{request.method} {request.path.removeprefix(self._sub_path)}"
+        if kind in self.breaks and request.transport is not None:
+            request.transport.close()
         if self.next or kind in self.always:
             return (self.next.pop(0) if self.next else self.always[kind]).response()
         try:
@@ -145,40 +156,49 @@ class FakeGrafana:
                 return answer
             self.lost.remove(lost)
             self.on_lost()
-            return lost[1].response()
+            if lost[1].status == 0 and request.transport is not None:
+                request.transport.close()
+            return lost[1].response() if lost[1].status else answer
         except web.HTTPNotFound:
             return _said(404, "Not found")
         except _DeniedError as denied:
             return denied.answer
 
-    def _allow(self, request: web.Request, action: str) -> None:
+    def _allow(self, request: web.Request, *actions: str) -> None:
         header = request.headers.get("Authorization")
         if header is None:
-            raise _DeniedError(_said(401, "Unauthorized"))
+            raise _DeniedError(_unauthorized("Unauthorized", "auth.unauthorized"))
         if header not in self.logins:
-            word = "Invalid username or password" if header.startswith("Basic") else "Invalid API key"
-            raise _DeniedError(_said(401, word))
-        if action not in self.logins[header]:
+            if header.startswith("Basic"):
+                raise _DeniedError(_unauthorized("Invalid username or password", "password-auth.failed"))
+            raise _DeniedError(_unauthorized("Invalid API key", "api-key.invalid"))
+        if not self.logins[header].intersection(actions):
+            needed = actions[0] if len(actions) == 1 else f"any of {', '.join(actions)}"
             raise _DeniedError(
                 web.json_response(
                     {
                         "accessErrorId": "ACE0123456789",
                         "message": "You'll need additional permissions to perform this action. "
-                        f"Permissions needed: {action}",
+                        f"Permissions needed: {needed}",
                         "title": "Access denied",
                     },
                     status=403,
                 )
             )
 
+    def _login(self, request: web.Request) -> frozenset[str]:
+        return self.logins[request.headers["Authorization"]]
+
     async def _health(self, _request: web.Request) -> web.Response:
-        return web.json_response({"commit": "087143285", "database": "ok", "version": "11.6.0"})
+        return web.json_response({"commit": "087143285", "database": "ok", "version": self.version})
 
     # --- data sources -----------------------------------------------------------------------------------------------
 
     async def _get_data_sources(self, request: web.Request) -> web.Response:
         self._allow(request, "datasources:read")
-        return web.json_response(self.data_sources)
+        return web.json_response(
+            [{key: value for key, value in s.items() if key != "secureJsonFields"} for s in self.data_sources]
+        )
 
     async def _get_data_source(self, request: web.Request) -> web.Response:
         self._allow(request, "datasources:read")
@@ -203,36 +223,44 @@ class FakeGrafana:
     async def _get_folders(self, request: web.Request) -> web.Response:
         self._allow(request, "folders:read")
         limit, page = int(request.query.get("limit", "1000")), int(request.query.get("page", "1"))
-        seen = [f for f in self.folders if f["uid"] not in self.unseen_folders]
+        parent = request.query.get("parentUid", "")
+        here = [f for f in self.folders if f.get("parentUid", "") == parent or (self.lists_nested and not parent)]
+        seen = [f for f in here if f["uid"] not in self.unseen_folders]
         part = seen[(page - 1) * limit : page * limit]
-        return web.json_response([{key: folder[key] for key in ("id", "uid", "title")} for folder in part])
+        shown = ("id", "uid", "title", "parentUid")
+        shared = [_SHARED] if page == 1 and not parent and self._login(request) != _ADMIN else []
+        return web.json_response(shared + [{key: f[key] for key in shown if key in f} for f in part])
 
     async def _get_folder(self, request: web.Request) -> web.Response:
         self._allow(request, "folders:read")
         uid = request.match_info["uid"]
         found = [folder for folder in self.folders if folder["uid"] == uid]
-        if uid in self.unseen_folders or (not found and self.logins[request.headers["Authorization"]] != _ADMIN):
+        if uid in self.unseen_folders or (not found and self._login(request) != _ADMIN):
             # An Editor has no permission on a folder that is not there.
             self._allow(request, "folders:read of this folder")
-        return web.json_response(found[0]) if found else _said(404, "folder not found")
+        return web.json_response(found[0]) if found else _said(404, "folder not found", "not-found")
 
     async def _add_folder(self, request: web.Request) -> web.Response:
         self._allow(request, "folders:create")
         body = await request.json()
         if self.before_create is not None:
             self.before_create(body)
-        if any(f["uid"] == body["uid"] or f["title"] == body["title"] for f in self.folders):
+        here = [f["title"] for f in self.folders if f.get("parentUid", "") == body.get("parentUid", "")]
+        if self.unique_titles and body["title"] in here:
             return _said(409, "a folder with the same name already exists in the current location")
+        if any(f["uid"] == body["uid"] for f in self.folders):
+            return _said(412, "the folder has been changed by someone else")
         return web.json_response(self.add_folder(body))
 
     def add_folder(self, body: Json) -> Json:
         folder = {
             "id": next(self._ids),
             "uid": body["uid"],
+            "orgId": 1,
             "title": body["title"],
             "url": f"{self._sub_path}/dashboards/f/{body['uid']}/{_slug(body['title'])}",
             "version": 1,
-        }
+        } | ({"parentUid": body["parentUid"]} if body.get("parentUid") else {})
         self.folders.append(folder)
         return folder
 
@@ -258,13 +286,24 @@ class FakeGrafana:
         self._allow(request, "dashboards:write")
         if request.match_info["uid"] not in self.dashboards:
             return _said(404, "Dashboard not found")
-        newest = self.dashboards[request.match_info["uid"]]["versions"][::-1]
+        newest = [
+            entry | {"parentVersion": entry["version"] - 1, "restoredFrom": 0}
+            | ({"message": "Initial save"} if entry["version"] == 1 else {})
+            for entry in self.dashboards[request.match_info["uid"]]["versions"][::-1]
+        ]  # fmt: skip
         return web.json_response({"continueToken": "", "versions": newest[: int(request.query.get("limit", "1000"))]})
+
+    async def _get_version(self, request: web.Request) -> web.Response:
+        """One by its number has its own message; in the list the first is called something else."""
+        self._allow(request, "dashboards:write")
+        kept = self.dashboards.get(request.match_info["uid"], {"versions": []})
+        found = [entry for entry in kept["versions"] if entry["version"] == int(request.match_info["number"])]
+        return web.json_response(found[0] | {"data": {}}) if found else _said(404, "Dashboard version not found")
 
     async def _save_dashboard(self, request: web.Request) -> web.Response:
         body = await request.json()
         model = copy.deepcopy(body["dashboard"])
-        self._allow(request, "dashboards:write" if model.get("uid") in self.dashboards else "dashboards:create")
+        self._allow(request, "dashboards:create", "dashboards:write")
         refused = next(self._refusals(model, body), None)
         return refused or web.json_response(self._store(model, body))
 
@@ -276,18 +315,16 @@ class FakeGrafana:
         if model.get("uid") and not UID.fullmatch(model["uid"]):
             yield _said(400, "uid contains illegal characters")
         if folder and all(f["uid"] != folder for f in self.folders):
-            yield _said(404, "folder not found")
+            yield _said(400, "folder not found")
         if model.get("uid") in self.provisioned:
             yield _said(400, "Cannot save provisioned dashboard")
         if body.get("overwrite"):
             return
         kept = self.dashboards.get(model.get("uid") or "")
-        if kept is not None and model.get("version") not in (None, kept["dashboard"]["version"]):
+        if kept is not None and model.get("version") != kept["dashboard"]["version"]:
             yield _said(412, "The dashboard has been changed by someone else", "version-mismatch")
-        if kept is not None and model.get("version") is None:
-            yield _said(412, "A dashboard with the same uid already exists", "name-exists")
         same = [k for u, k in self.dashboards.items() if u != model.get("uid") and k["folderUid"] == folder]
-        if any(k["dashboard"]["title"] == model["title"] for k in same):
+        if self.unique_titles and any(k["dashboard"]["title"] == model["title"] for k in same):
             yield _said(412, "A dashboard with the same name in the folder already exists", "name-exists")
 
     def _store(self, model: Json, body: Json) -> Json:
@@ -302,7 +339,8 @@ class FakeGrafana:
         # Without folderUid it goes to the root, as documented, wherever it was.
         self.dashboards[uid] = {"dashboard": model, "folderUid": body.get("folderUid") or "", "versions": versions}
         return {
-            "id": identity, "uid": uid, "url": self._path(model), "status": "success", "version": number,
+            "folderUid": body.get("folderUid") or "", "id": identity, "uid": uid,
+            "url": self._path(model), "status": "success", "version": number,
             "slug": _slug(model["title"]),
         }  # fmt: skip
 
@@ -321,8 +359,12 @@ def _basic(user: str, password: str) -> str:
 
 
 def _said(status: int, message: str, word: str | None = None) -> web.Response:
-    body = {"message": message} | ({"status": word} if word else {"traceID": ""})
-    return web.json_response(body, status=status)
+    return web.json_response({"message": message} | ({"status": word} if word else {}), status=status)
+
+
+def _unauthorized(message: str, identity: str) -> web.Response:
+    body = {"extra": None, "message": message, "messageId": identity, "statusCode": 401, "traceID": ""}
+    return web.json_response(body, status=401)
 
 
 def _slug(title: str) -> str:

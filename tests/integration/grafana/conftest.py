@@ -1,4 +1,4 @@
-"""What the tests of `gpumon grafana import` share: two small dashboards, the command, a server that answers as Grafana."""
+"""For the tests of `gpumon grafana import`: two small dashboards, the command, a server that answers as Grafana."""
 
 from __future__ import annotations
 

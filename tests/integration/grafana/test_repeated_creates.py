@@ -40,6 +40,16 @@ def test_what_succeeded_unheard_is_done(grafana: FakeGrafana, run: Any, kind: st
     assert again.statuses == {"host": "unchanged"}
 
 
+@pytest.mark.parametrize("kind", ["POST /api/datasources", "POST /api/folders", "POST /api/dashboards/db"])
+def test_what_was_done_when_the_line_went_dead_is_done(grafana: FakeGrafana, run: Any, kind: str) -> None:
+    grafana.data_sources.clear()
+    grafana.lost = [(kind, Reply(0))]
+    done = run(grafana, *MAKE, *LOGIN, "--only", "host", token=None)
+    assert done.code == 0, done.err
+    assert done.statuses == {"host": "created"}
+    assert (done.document["data_sources"][0]["status"], done.document["folder"]["status"]) == ("created", "created")
+
+
 def test_an_update_that_succeeded_unheard_is_done(grafana: FakeGrafana, run: Any) -> None:
     run(grafana)
     kept = grafana.dashboards["gpu-telemetry"]
@@ -52,11 +62,10 @@ def test_an_update_that_succeeded_unheard_is_done(grafana: FakeGrafana, run: Any
 
 def test_two_imports_at_once(grafana: FakeGrafana, run: Any) -> None:
     """Between our look and our write another one makes the same: a conflict with what we wanted is none."""
-    original = grafana.add_folder
 
     def first(body: dict[str, Any]) -> None:
-        original(body)
         grafana.before_create = None
+        grafana.add_folder(body)
 
     grafana.before_create = first
     done = run(grafana, "--only", "host", "--json")
@@ -84,24 +93,38 @@ def test_a_data_source_that_is_not_what_was_wanted(grafana: FakeGrafana, run: An
     assert grafana.dashboards == {}
 
 
-def test_a_dashboard_that_is_not_what_was_wanted(grafana: FakeGrafana, run: Any) -> None:
+@pytest.mark.parametrize(
+    ("folder", "panels", "words"),
+    [
+        ("ops", None, "what is there now lies in ops: look at it"),
+        ("gpu-health-monitor", [], "differs in panels"),
+        ("ops", [], "what is there now lies in ops and differs in panels"),
+    ],
+)
+def test_a_dashboard_that_is_not_what_was_wanted(
+    grafana: FakeGrafana, run: Any, folder: str, panels: list[Any] | None, words: str
+) -> None:
     """Ours failed unheard, and somebody else wrote under its uid meanwhile."""
     run(grafana, "--only", "host")
     kept = grafana.dashboards.pop("gpu-telemetry")
-
-    def theirs() -> None:
-        kept["dashboard"]["panels"] = []
+    kept["folderUid"] = folder
+    if panels is not None:
+        kept["dashboard"]["panels"] = panels
         kept["versions"].append({"version": 2, "message": ""})
-        kept["folderUid"] = "ops"
-        grafana.dashboards["gpu-telemetry"] = kept
-
     grafana.lost = [("POST /api/dashboards/db", TIMED_OUT)]
-    grafana.on_lost = theirs
+    grafana.on_lost = lambda: grafana.dashboards.update({"gpu-telemetry": kept})
     refused = run(grafana, "--only", "host")
     assert refused.code == 1
-    assert "panels" in refused.err
-    assert "folder" in refused.err
+    assert words in refused.err
     assert "run the import again" in refused.err
+
+
+def test_a_failure_that_is_not_tried_again_is_looked_after_too(grafana: FakeGrafana, run: Any) -> None:
+    """524: what some proxies of the open Internet say for their time-out."""
+    grafana.lost = [("POST /api/folders", Reply(524)), ("POST /api/dashboards/db", Reply(524))]
+    done = run(grafana, "--only", "host", "--json")
+    assert done.code == 0, done.err
+    assert (done.document["folder"]["status"], done.statuses) == ("created", {"host": "created"})
 
 
 def test_what_never_came_to_be_is_said_as_it_was(grafana: FakeGrafana, run: Any) -> None:

@@ -22,7 +22,7 @@ def test_committed_dashboards_can_be_rendered() -> None:
         assert dashboard.sources, f"{dashboard.file} refers to no data source by variable"
         model = rendered(dashboard.model, dict.fromkeys(dashboard.sources, "the-uid"))
         assert model["id"] is None
-        assert "_DS_UID" not in str(model)
+        assert "_DS_UID}" not in str(model)
         assert content(model) != content(dashboard.model)
 
 
