@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from grafana import panels, style
-from grafana.fleet_gpus import BOARDS, LINKED, once, with_board
+from grafana.fleet_gpus import BOARDS, LINKED, once
 from grafana.panels import AnyPanel, rows, series
-from grafana.resolution import ERRORS, FROM, TO, Level, counted, earlier, increases, shown
-from grafana.selection import GPU_NAME, chosen
+from grafana.resolution import ERRORS, FROM, TO, Level, increases, increases_of, only, shown
+from grafana.selection import GPU_NAME, chosen, in_fleet
 from services.contract.catalogue import COUNTERS, Unit
 
 ERROR_COUNTERS: Final = tuple(m.column for m in COUNTERS if m.unit is Unit.COUNT and not m.column.endswith("agg_total"))
@@ -21,7 +21,6 @@ RESTARTS: Final = (
     "over a day days. The first and the last bar are the whole hour or day in which the range begins and ends. "
     "What MIG instances repeat of their GPU counts once."
 )
-Join = Callable[[Level], str]
 
 
 def errors() -> list[AnyPanel]:
@@ -57,39 +56,98 @@ WHERE e.kind = 'xid' AND $__timeFilter(e.time) AND {chosen()} ORDER BY e.time DE
 
 
 def _errors(columns: Sequence[str]) -> str:
+    ctes, increases = fleet_increases(columns, in_fleet)
     boards = ", ".join(f"{once(x)} AS {x}" for x in columns)
     grown = ", ".join(f"sum({x}) AS {x}" for x in columns)
-    ctes, samples = fleet_increases(columns, "speaker", with_board)
-    return f"""WITH {BOARDS}, {ctes}, each AS (
-{samples}
-), sample AS (
-SELECT time, {boards} FROM each GROUP BY time, speaker
+    return f"""WITH {BOARDS}, {ctes}, sample AS (
+{increases}
+), boards AS (
+    SELECT time, {boards} FROM sample LEFT JOIN board USING (gpu_id) GROUP BY time, speaker
 )
-SELECT time, {grown} FROM sample GROUP BY 1 ORDER BY 1"""
+SELECT time, {grown} FROM boards GROUP BY 1 ORDER BY 1"""
 
 
-# --- increases, the newest buckets from what they ended with ---------------------------------------------------------
+# --- increases, the newest two buckets from what they ended with -----------------------------------------------------
 #
-# What `increases` gives, but the bucket in which the range ends and the one before are not put together from their
-# samples: no aggregate has stored them yet, and for 1,000 GPUs that takes longer than everything else. An increase is
-# what a counter ended with less what it ended with in the bucket before, so the newest sample and the last one of the
-# bucket before are enough:
+# No aggregate has stored the bucket in which the range ends, and perhaps not the one before. For 1,000 GPUs putting
+# them together from 60,000 and more minutes takes longer than everything else. But an increase is what a counter
+# ended with less what it ended with in the bucket before, so two samples are enough:
 #
-#   ... | stored: first, last, resets | `closing`: its last minute (or hour) | `newest`: v_latest_gpu_metrics
-#       |                           before                               running                            now
+#     ... before | last: its end is the last minute (of a day: the last hour) | running: its end is the newest sample
 #
-# That holds for a GPU of which nothing was told that only its samples know (`plain`): no restart of a counter since,
-# and each counter known or unknown at all three ends alike. Of the others, usually a handful, the samples are read.
+# That holds for a GPU of which there is nothing that only its samples would tell (`plain`): no restart of a counter was
+# written down since, and each counter is known at all three ends or at none. Of the others, usually a handful, the
+# samples are read. (A counter that is known in between only, at none of the ends, stays unknown here.)
 
 
-def fleet_increases(columns: Sequence[str], carried: str, join: Join) -> tuple[str, str]:
-    """CTEs, and a query of them: columns time, gpu_id, `carried`, one for each of `columns`, as in `increases`."""
+def fleet_increases(columns: Sequence[str], join: Callable[[Level], str]) -> tuple[str, str]:
+    """CTEs, and the query that reads them. Gives what `increases` does: columns time, gpu_id, gap, and `columns`."""
     minutes, *longer = ERRORS
-    names = ", ".join(columns)
-    parts = [increases(columns, f"m.gpu_id, {carried}", join, ERRORS, only=0)]
-    ctes = []
-    for index, (level, finer) in enumerate(zip(longer, ERRORS, strict=False), start=1):
-        ctes.append(_ends(columns, level, finer, join, shown(ERRORS, index)))
-        parts.append(counted(columns, f"m.gpu_id, {carried}", f"FROM {_all(columns, level, carried, join, index)} m", level))
-    selects = (f"SELECT time, gpu_id, {carried}, {names} FROM (\n{part}\n) {name}" for part, name in zip(parts, "mhd", strict=True))
-    return ",\n".join(ctes), "\nUNION ALL\n".join(selects)
+    ctes, parts = [], [increases(columns, "m.gpu_id", join, (minutes,))]
+    for index, level in enumerate(longer):
+        within = only(level, ERRORS, index + 1)
+        finer, is_shown = ERRORS[index], shown(ERRORS, index + 1)
+        ctes += [_end(columns, level, finer, join, within), _newest(columns, level, finer, join, is_shown)]
+        parts.append(increases_of(columns, "m.gpu_id", level, f"({_buckets(columns, level, join, within)}) m"))
+    return ", ".join(ctes), "\nUNION ALL\n".join(parts)
+
+
+def _end(columns: Sequence[str], level: Level, finer: Level, join: Callable[[Level], str], within: str) -> str:
+    """CTE: what the two buckets before the running one ended with."""
+    lasts = ", ".join(f"m.last_{x}" for x in columns)
+    return f"""{level.step}_end AS MATERIALIZED (
+    SELECT m.gpu_id, m.bucket, {lasts}, {_unknown("m.last_", columns)} AS unknown FROM {finer.relation} m {join(finer)}
+        AND m.bucket IN ({_before(level, finer)}, {_last(level, finer)}) AND {within}
+)"""
+
+
+def _newest(columns: Sequence[str], level: Level, finer: Level, join: Callable[[Level], str], is_shown: str) -> str:
+    """CTE: newest samples in the last and the running bucket, and whether they and `_end` will do. Of a range that ends
+    in the past they say nothing. CASE keeps the planner from comparing each GPU with each."""
+    names, step = ", ".join(f"m.{x}" for x in columns), level.step
+    ends = f"(SELECT e.gpu_id, e.bucket, e.unknown FROM {step}_end e)"
+    return f"""{step}_newest AS MATERIALIZED (
+    SELECT *, CASE
+        WHEN n.time >= {level.ago(f"-1 {step}")} OR n.gpu_id IN (SELECT e.gpu_id FROM gpu_events e
+            WHERE e.kind = 'counter_reset' AND e.time >= {level.ago(f"1 {step}")} AND e.gpu_id IS NOT NULL) THEN false
+        WHEN n.time >= {level.running} AND (n.gpu_id, {_last(level, finer)}, n.unknown) NOT IN {ends} THEN false
+        ELSE (n.gpu_id, {_before(level, finer)}, n.unknown) IN {ends} END AS plain
+    FROM (
+        SELECT m.gpu_id, m.time, {names}, {_unknown("m.", columns)} AS unknown
+        FROM v_latest_gpu_metrics m {join(level)} AND m.time >= {level.ago(f"1 {step}")}
+            AND m.time <= CASE WHEN {is_shown} THEN 'infinity'::timestamptz ELSE '-infinity' END
+    ) n
+)"""
+
+
+def _last(level: Level, finer: Level) -> str:
+    """The last minute (of a day: hour) of the last bucket."""
+    return level.ago(f"1 {finer.step}")
+
+
+def _before(level: Level, finer: Level) -> str:
+    """That of the bucket before it."""
+    return level.ago(f"1 {level.step} 1 {finer.step}")
+
+
+def _buckets(columns: Sequence[str], level: Level, join: Callable[[Level], str], within: str) -> str:
+    """All buckets of a level: those before the last two; of these the ends; and as samples where that will not do."""
+    full = ", ".join(f"m.first_{x}, m.last_{x}, m.resets_{x}" for x in columns)
+    last, newest = (", ".join(f"NULL, m.{end}{x}, NULL" for x in columns) for end in ("last_", ""))
+    step, running, begin = level.step, level.running, level.ago(f"1 {level.step}")
+    return f"""
+    SELECT m.bucket, m.gpu_id, {full} FROM {level.relation} m {join(level)}
+        AND {level.since_before()} AND m.bucket < {begin} AND {within}
+    UNION ALL SELECT {begin}, m.gpu_id, {last} FROM {step}_end m JOIN {step}_newest n USING (gpu_id)
+        WHERE n.plain AND n.time >= {running} AND m.bucket >= {begin}
+    UNION ALL SELECT CASE WHEN m.time < {running} THEN {begin} ELSE {running} END, m.gpu_id, {newest}
+        FROM {step}_newest m WHERE m.plain
+    UNION ALL SELECT m.bucket, m.gpu_id, {full} FROM {level.relation} m
+        WHERE m.bucket >= {begin} AND {within}
+        AND m.gpu_id = ANY (ARRAY(SELECT n.gpu_id FROM {step}_newest n WHERE NOT n.plain))
+"""
+
+
+def _unknown(prefix: str, columns: Sequence[str]) -> str:
+    """Which of the counters have no value: an array of booleans."""
+    return f"ARRAY[{', '.join(f'{prefix}{x} IS NULL' for x in columns)}]"

@@ -34,19 +34,20 @@ NOW: Final = f"""now AS (
 """CTE: the same with the newest sample's values."""
 
 _BOARD: Final = """board AS NOT MATERIALIZED (
-    SELECT gpu_uuid, coalesce(min(gpu_id) FILTER (WHERE instance_id IS NULL), min(gpu_id)) AS speaker
-    FROM gpus GROUP BY 1 HAVING count(instance_id) > 0
+    SELECT unnest(array_agg(gpu_id)) AS gpu_id,
+        coalesce(min(gpu_id) FILTER (WHERE instance_id IS NULL), min(gpu_id)) AS speaker
+    FROM gpus GROUP BY gpu_uuid HAVING count(instance_id) > 0
 )"""
 BOARDS: Final = f"{IN_FLEET}, {_BOARD}"
-"""CTEs `gpu` and `board`: of each GPU that is or was in MIG instances who speaks for it, the GPU itself or else its
-first instance. dcgm-exporter repeats what is measured of the whole GPU (power, ECC and link errors, ...) with each
+"""CTEs `gpu` and `board`: of each GPU that is or was in MIG instances, and of these, who speaks for it: the GPU itself,
+or else its first instance. dcgm-exporter repeats what is measured of the whole GPU (power, ECC and link errors, ...) with each
 instance, and then has no series of the GPU itself (its issues 317, 353 and 561); our exporter and the mock do not."""
 NOW_AND_BOARDS: Final = f"{NOW}, {_BOARD}"
 
 
 def with_board(_: Level) -> str:
     """Samples of the fleet, with `board.speaker`, NULL where there are no instances."""
-    return "JOIN gpu USING (gpu_id) LEFT JOIN board USING (gpu_uuid) WHERE true"
+    return "JOIN gpu USING (gpu_id) LEFT JOIN board USING (gpu_id) WHERE true"
 
 
 def once(column: str) -> str:
@@ -54,5 +55,5 @@ def once(column: str) -> str:
 
     Of a board in instances what its speaker says, else the highest of what the others say: they repeat each other.
     """
-    of_board = f"coalesce(max({column}) FILTER (WHERE gpu_id = speaker), max({column}))"
-    return f"CASE WHEN speaker IS NULL THEN sum({column}) ELSE {of_board} END"
+    of_board = f"max({column}) FILTER (WHERE gpu_id = speaker), max({column}) FILTER (WHERE speaker IS NOT NULL)"
+    return f"CASE WHEN speaker IS NULL THEN sum({column}) ELSE coalesce({of_board}) END"

@@ -114,7 +114,8 @@ ORDER BY max(l.time) NULLS FIRST LIMIT 200"""
             "Lost GPUs", "Reported lost, not returned, and silent for five minutes. None is good.",
             rows(missing)).span(14), {"/^last sample$/": age, **LINKED}),
         panels.override(panels.table(
-            "Hosts late by over a minute", "Hosts none of whose GPUs has a sample younger than a minute; also those that never had one.",
+            "Hosts late by over a minute",
+            "Hosts none of whose GPUs has a sample younger than a minute, or ever had one.",
             rows(silent)).span(10),
             {"/^last sample$/": age, "/^host$/": HOST_LINK}),
     ]  # fmt: skip

@@ -26,6 +26,8 @@ ALL: Final = "'*'"
 """What a variable's "All" becomes in SQL: `'*' IN (${cluster:sqlstring})`. Quoted here: Grafana inserts it as it is.
 Without it, Grafana would list every value."""
 KEEP_TIME: Final = "${__url_time_range}"
+KEEP_SOURCE: Final = "var-GRAFANA_DS_UID=${GRAFANA_DS_UID}"
+"""Else a link would lead to the same host in whatever database is the default."""
 
 Variable = cog.Builder[models.VariableModel]
 Section = tuple[str, Sequence[AnyPanel]]
@@ -34,11 +36,11 @@ Section = tuple[str, Sequence[AnyPanel]]
 
 def host_url(host: str) -> str:
     """`host` is Grafana's expression for the host's name, percent-encoded."""
-    return f"/d/{HOST_UID}?var-host={host}&{KEEP_TIME}"
+    return f"/d/{HOST_UID}?{KEEP_SOURCE}&var-host={host}&{KEEP_TIME}"
 
 
 def card_url(host: str, gpu: str) -> str:
-    return f"/d/{CARD_UID}?var-host={host}&var-gpu={gpu}&{KEEP_TIME}"
+    return f"/d/{CARD_UID}?{KEEP_SOURCE}&var-host={host}&var-gpu={gpu}&{KEEP_TIME}"
 
 
 # --- variables -------------------------------------------------------------------------------------------------------
@@ -115,21 +117,28 @@ ORDER BY e.time LIMIT 500""",
 
 
 def _links(uid: str) -> list[cog.Builder[models.DashboardLink]]:
-    """To the other dashboards, with the time range, and the host where both have one; then all that carry the tag.
+    """To the other dashboards, with the time range, the database and the host where both have one; then all that carry
+    the tag.
 
     Variables are named one by one: "All" of a drop-down is nothing that a drop-down for a single value understands.
     """
-    host = "?var-host=${host:percentencode}" if uid in _ONE_HOST else ""
     others = [
         dashboard.DashboardLink(title)
         .type(models.DashboardLinkType.LINK)
-        .url(f"/d/{other}{host if other in _ONE_HOST else ''}")
+        .url(f"/d/{other}{_kept(uid, other)}")
         .tooltip(f"Open {title}")
         for other, title in TITLES.items()
         if other != uid
     ]
     more = dashboard.DashboardLink("More").type(models.DashboardLinkType.DASHBOARDS).tags([TAG]).as_dropdown(True)
     return [link.keep_time(True) for link in [*others, more]]
+
+
+def _kept(uid: str, other: str) -> str:
+    """What a link from one dashboard to another hands on."""
+    kept = [KEEP_SOURCE] if PIPELINE_UID not in (uid, other) else []
+    kept += ["var-host=${host:percentencode}"] if uid in _ONE_HOST and other in _ONE_HOST else []
+    return "?" + "&".join(kept) if kept else ""
 
 
 def page(

@@ -151,7 +151,7 @@ def throttling() -> AnyPanel:
         bits = level.bits("clocks_event_reasons")
         return f"m.{level.time} AS time, {bits} & {THROTTLING} AS throttling, INTERVAL '{level.gap}' AS gap"
 
-    sql = f"WITH {CARD}, sample AS (\n{read(select, of_card)}\n)\n{with_gaps(('throttling',))}"
+    sql = f"WITH {CARD}, sample AS (\n{read(select, of_card)}\n)\n{bands('throttling')}"
     return panels.states(
         "Throttling", "Why the clocks were held back; of buckets, every bit that was set.", series(sql), throttle_map()
     )
@@ -182,7 +182,7 @@ FROM stays WHERE pod IS NOT NULL GROUP BY {who}, stay ORDER BY 4 DESC LIMIT 500"
     return [
         panels.states(
             "Tenants", "The pod that held the GPU. Blank: none, or no sample." + exact,
-            rows(f"{_tenants()}\n{bands(('pod',))}"), None),
+            rows(_tenants() + "\n" + bands("pod")), None),
         panels.table(
             "Tenants within the time range",
             "Who held the GPU, from the first sample to the last; a pod that came back is a row again." + exact,
@@ -198,7 +198,7 @@ SELECT e.time, e.kind, nullif(e.code, 0) AS "XID", e.detail ->> 'meaning' AS mea
 FROM gpu_events e WHERE e.gpu_id = {CARD_ID} AND $__timeFilter(e.time) ORDER BY e.time DESC LIMIT 500"""
     panel = panels.table(
         "Events", "XIDs, lost and returned, counters that restarted. docs/xids.md has all XIDs.", rows(sql)
-    )
+    ).no_value(style.NONE)
     return panels.override(panel.span(24).height(10), {"/^severity$/": panels.severity()})
 
 

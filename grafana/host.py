@@ -86,7 +86,7 @@ SELECT time, nullif(max(tag), '{style.UNTAGGED}') AS status, gap FROM of_gpus GR
         "Status Timeline",
         "What the operator said the host was doing (`gpumon status`). Blank: nothing was said, or no sample."
         + LAST_WORD,
-        rows(host + bands(("status",))), panels.statuses())  # fmt: skip
+        rows(host + bands("status")), panels.statuses())  # fmt: skip
 
 
 def by_status() -> list[AnyPanel]:
@@ -107,7 +107,7 @@ FROM sample GROUP BY 1 ORDER BY 1"""
             {"/^Min$/": fixed(style.BLUE), "/^Avg$/": fixed(style.YELLOW), "/^Max$/": fixed(style.RED)}),
         panels.override(panels.donut(
             "Samples by Status", "How many samples each status tag has within the time range." + LAST_WORD,
-            style.COUNT, rows(share)), BY_STATUS),
+            style.COUNT, rows(share), name="status", value="samples"), BY_STATUS),
     ]  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def throttling() -> list[AnyPanel]:
             "Throttling",
             "Why the clocks were held back, from the bits of clocks_event_reasons; of buckets, every bit that was set. "
             "Idle, a clock somebody set and sync boost are not shown: they are nobody's trouble.",
-            series(by_gpu(lambda level: f"{level.bits('clocks_event_reasons')} & {THROTTLING}")),
+            series(by_gpu(lambda level: f"{level.bits('clocks_event_reasons')} & {THROTTLING}", blank=True)),
             throttle_map()),
     ]  # fmt: skip
 

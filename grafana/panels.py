@@ -17,6 +17,7 @@ from grafana_foundation_sdk.cog import variants
 from grafana_foundation_sdk.models import common as options
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import piechart as pie
+from grafana_foundation_sdk.models import statetimeline as statetimeline_models
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from grafana import style
@@ -136,6 +137,22 @@ def link(title: str, url: str) -> Properties:
     return {"links": [{"title": title, "url": url, "targetBlank": False}]}
 
 
+SILENCE: Final = 300_000
+"""ms; nulls between two values are a gap only when so long: the five minutes of `resolution`. Of several series in one
+answer Grafana makes a table over time, in which a series has nulls wherever another has a sample and it has none: GPUs
+read by two exporters would be drawn as points."""
+WIDTHS: Final[Overrides] = {
+    "/^(time|from|to|until|since)$/": {"custom.width": 165},
+    "/^(cluster|rack|GPU|GPUs|hosts|silent|status|before|XID|severity|unit|index)$/": {"custom.width": 85},
+    "/^(host|driver)$/": {"custom.width": 130},
+    "/^PCI$/": {"custom.width": 150},
+    "/^UUID$/": {"custom.width": 320},
+    "/^model$/": {"custom.width": 180},
+}
+"""Pixels of columns that tables of several dashboards have; the others share what is left."""
+NARROWEST: Final = 60
+"""Pixels of a column; Grafana's own 150 pushes the sixth column of a table out of half a page."""
+
 HIDDEN: Final[Properties] = {"custom.hidden": True}
 """A column of a table that only links use."""
 
@@ -213,7 +230,7 @@ def lines(
 ) -> timeseries_builder.Panel:
     """Lines over time; with `of`, its lines are drawn where it has any."""
     panel = _common(timeseries_builder.Panel(), title, description, unit, query).height(8).span(12)
-    panel.line_width(1).fill_opacity(0).show_points(options.VisibilityMode.AUTO).span_nulls(False)
+    panel.line_width(1).fill_opacity(0).show_points(options.VisibilityMode.AUTO).span_nulls(SILENCE)
     panel.color_scheme(_palette()).legend(_legend("min", "mean", "max")).tooltip(_all_values())
     if of is not None:
         drawn = Thresholds(base="transparent", steps=of.lines or of.steps)
@@ -238,38 +255,55 @@ def bars(title: str, description: str, unit: str, query: Query) -> timeseries_bu
 def areas(title: str, description: str, unit: str, query: Query) -> timeseries_builder.Panel:
     """Parts of a whole over time, stacked."""
     stacked = common.StackingConfig().mode(options.StackingMode.NORMAL).group("A")
-    return lines(title, description, unit, query).stacking(stacked).fill_opacity(30)
+    return lines(title, description, unit, query).stacking(stacked).fill_opacity(30).min(0)
+
+
+class _WithoutPager(statetimeline.Panel):
+    """Grafana draws a pager below a single band too, unless a page has 0 of them, which the SDK's builder refuses."""
+
+    def build(self) -> models.Panel:
+        built = super().build()
+        if isinstance(built.options, statetimeline_models.Options):
+            built.options.per_page = 0
+        return built
 
 
 def states(
-    title: str, description: str, query: Query, mapping: models.ValueMapping | None, unit: str = "none"
+    title: str, description: str, query: Query, mapping: models.ValueMapping | None, *, per_page: int = 0
 ) -> statetimeline.Panel:
-    """Coloured bands over time. A NULL is a gap."""
-    panel = _common(statetimeline.Panel(), title, description, unit, query).height(6).span(24)
+    """Coloured bands over time. A NULL is a gap. `per_page`: bands shown at once, where there may be many."""
+    kind = statetimeline.Panel().per_page(per_page) if per_page else _WithoutPager()
+    panel = _common(kind, title, description, "none", query).height(6).span(24)
     panel.merge_values(True).show_value(options.VisibilityMode.AUTO).row_height(0.9).fill_opacity(80).line_width(0)
     panel.legend(_legend()).tooltip(_all_values()).color_scheme(_palette())
+    override(panel, {"/.*/": {"custom.spanNulls": SILENCE}})
     return panel if mapping is None else panel.mappings([mapping])
 
 
 def table(title: str, description: str, query: Query | Sequence[Query], unit: str = "none") -> table_builder.Panel:
     """`unit` is that of the columns no override names."""
     panel = _common(table_builder.Panel(), title, description, unit, query).height(8).span(12)
-    return panel.show_header(True).cell_height(options.TableCellHeight.SM).thresholds(thresholds(style.PLAIN))
+    panel.show_header(True).cell_height(options.TableCellHeight.SM).thresholds(thresholds(style.PLAIN))
+    return override(panel.min_width(NARROWEST), WIDTHS)
 
 
 def categories(title: str, description: str, unit: str, query: Query, x: str) -> barchart.Panel:
     """Bars side by side for each value of column `x`."""
     panel = _common(barchart.Panel(), title, description, unit, query).height(8).span(8).x_field(x)
     panel.show_value(options.VisibilityMode.AUTO).stacking(options.StackingMode.NONE).color_scheme(_palette())
-    return panel.legend(_legend()).tooltip(_all_values())
+    return panel.legend(_legend()).tooltip(_all_values()).x_tick_label_max_length(40)  # 0, the SDK's own: "..." only
 
 
-def donut(title: str, description: str, unit: str, query: Query) -> piechart.Panel:
-    """Parts of a whole: one for each row."""
-    each_row = common.ReduceDataOptions().values(True).calcs(["lastNotNull"]).fields("")
+def donut(title: str, description: str, unit: str, query: Query, *, name: str, value: str) -> piechart.Panel:
+    """Parts of a whole: one for each row, called by its column `name`, as large as its column `value`."""
+    # Rows become fields: overrides, which give colours, go by the names of fields.
+    mappings = [{"fieldName": name, "handlerKey": "field.name"}, {"fieldName": value, "handlerKey": "field.value"}]
+    turned = models.DataTransformerConfig(id_val="rowsToFields", options={"mappings": mappings})
+    reduced = common.ReduceDataOptions().values(False).calcs(["lastNotNull"]).fields("")
     legend = piechart.PieChartLegendOptions().show_legend(True).placement(options.LegendPlacement.RIGHT)
     legend.display_mode(options.LegendDisplayMode.TABLE).values(
         [pie.PieChartLegendValues.VALUE, pie.PieChartLegendValues.PERCENT]
     )
-    panel = _common(piechart.Panel(), title, description, unit, query).height(8).span(8).reduce_options(each_row)
-    return panel.pie_type(pie.PieChartType.DONUT).legend(legend).color_scheme(_palette())
+    panel = _common(piechart.Panel(), title, description, unit, query).height(8).span(8).reduce_options(reduced)
+    panel.pie_type(pie.PieChartType.DONUT).legend(legend).color_scheme(_palette())
+    return panel.with_transformation(turned)

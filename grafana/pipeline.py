@@ -64,11 +64,11 @@ def services() -> list[AnyPanel]:
     return [
         panels.states(
             "Services", "What Prometheus reaches: exporters, collectors, sinks, Grafana, itself.",
-            prom("max by (job, instance) (up)", "{{job}} {{instance}}"), UP_OR_DOWN).span(12),
+            prom("max by (job, instance) (up)", "{{job}} {{instance}}"), UP_OR_DOWN, per_page=12).span(12).height(9),
         panels.states(
             "Targets",
             "What the collectors read. Down: the scrape was refused (time-out, HTTP error, not a metrics page).",
-            prom("max by (target) (gpumon_collector_up)", "{{target}}"), UP_OR_DOWN).span(12),
+            prom("max by (target) (gpumon_collector_up)", "{{target}}"), UP_OR_DOWN, per_page=12).span(12).height(9),
     ]  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from grafana import style
-from grafana.resolution import PER_GPU, USAGE, Level, read, with_gaps
+from grafana.resolution import BLANK, PER_GPU, USAGE, Level, read, with_gaps
 from grafana.selection import ON_HOST, on_host
 
 MEAN: Final = "sum(total) / nullif(sum(n), 0)::float8"
@@ -18,13 +18,14 @@ def sample(select: Callable[[Level], str]) -> str:
     return f"WITH {ON_HOST}, sample AS (\n{read(select, on_host)}\n)\n"
 
 
-def by_gpu(value: Callable[[Level], str], name: str = "gpu.name") -> str:
-    """A series for each GPU (or for each `name`), with gaps where it was silent."""
+def by_gpu(value: Callable[[Level], str], *, blank: bool = False) -> str:
+    """A series for each GPU, with gaps where it was silent; with `blank`, also for those without a sample."""
 
     def select(level: Level) -> str:
-        return f"m.{level.time} AS time, {name} AS metric, {value(level)} AS value, INTERVAL '{level.gap}' AS gap"
+        return f"m.{level.time} AS time, gpu.name AS metric, {value(level)} AS value, INTERVAL '{level.gap}' AS gap"
 
-    return sample(select) + with_gaps(("value",), "metric")
+    every = f"SELECT {BLANK}, name, NULL FROM gpu" if blank else ""
+    return sample(select) + with_gaps(("value",), "metric", every)
 
 
 def average(column: str) -> str:

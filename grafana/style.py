@@ -16,6 +16,8 @@ GREEN, YELLOW, ORANGE, RED = "green", "yellow", "orange", "red"
 BLUE, PURPLE, GREY = "blue", "purple", "#8e8e8e"
 NO_VALUE: Final = "No value"
 """Where a query gives NULL or nothing: unknown is neither zero nor good."""
+NONE: Final = "None"
+"""Where nothing is an answer: no events, none lost."""
 
 COUNT: Final = "locale"
 """Grafana's unit of counts, with thousands apart and no decimals. Its "short" makes 1,234 GPUs "1 K"."""
@@ -72,6 +74,9 @@ FRESHNESS: Final = Thresholds(GREEN, ((60, YELLOW), (300, RED)))
 """s since the newest sample: six scrapes of 10 s; then five minutes, where v_fleet_health_summary says "silent"."""
 LATE: Final = Thresholds(FRESHNESS.base, FRESHNESS.steps[:1])
 """s, of GPUs that report: none of them is older than five minutes."""
+AHEAD: Final = Thresholds(GREEN, ((1, YELLOW), (60, RED)))
+"""s by which a sample is dated ahead of the database's clock. NTP keeps clocks within a tenth of a second: a second is
+a clock nobody keeps, at a minute "who is late" says nothing any more. The sink refuses more than MAX_FUTURE."""
 ANY_IS_BAD: Final = Thresholds(GREEN, ((1, RED),))
 """count: one lost GPU, one uncorrectable error is one too many."""
 ANY_IS_NOTABLE: Final = Thresholds(GREEN, ((1, YELLOW),))

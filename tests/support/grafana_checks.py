@@ -139,10 +139,11 @@ def _stat(query: Query, result: Result) -> list[str]:
 
 
 def _shares(query: Query, result: Result) -> list[str]:
-    """Slices or bars: a row each (with the panel showing all values), or a column each in one row."""
+    """Slices or bars: a row each (which the panel shows all, or turns into fields), or a column each in one row."""
     if not result.of_type(NUMBERS):
         return ["no column of numbers"]
-    if len(result.rows) > 1 and not _all_values(query) and query.format != "time_series":
+    turned = any(step["id"] == "rowsToFields" for step in query.panel.get("transformations", ()))
+    if len(result.rows) > 1 and not (turned or _all_values(query)) and query.format != "time_series":
         return [f"{len(result.rows)} rows, and the panel reduces them to one"]
     return []
 

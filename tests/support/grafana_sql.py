@@ -83,7 +83,7 @@ class Context:
 
 def expand(sql: str, context: Context) -> str:
     """What arrives at PostgreSQL. Raises GrafanaError."""
-    return _expand_macros(_put_in_variables(sql, context), context)
+    return _expand_macros(with_variables(sql, context), context)
 
 
 # --- variables, in the browser ---------------------------------------------------------------------------------------
@@ -96,7 +96,9 @@ _VARIABLE: Final = re.compile(
 _LEFT_OVER: Final = re.compile(r"\$\{")
 
 
-def _put_in_variables(sql: str, context: Context) -> str:
+def with_variables(sql: str, context: Context) -> str:
+    """What the browser sends to Grafana: variables put in, macros as they are. Raises GrafanaError."""
+
     def put_in(match: re.Match[str]) -> str:
         if match["call"]:
             if match["plain"] in MACROS:
@@ -134,7 +136,7 @@ def _value(name: str, style: str | None, context: Context) -> str:
 
 def _dashboard_variable(variable: Variable, style: str | None, context: Context) -> str:
     if variable.all_value is not None:
-        return _put_in_variables(variable.all_value, context)
+        return with_variables(variable.all_value, context)
     if style is not None:
         if style not in FORMATS:
             raise GrafanaError(

@@ -34,7 +34,7 @@ def test_a_pod_that_came_back_is_a_stay_again(story: Story) -> None:
         ("n", "b", None, times[2], times[2], 1),
         ("n", "a", None, times[0], times[1], 2),
     ]
-    assert bands.rows == [(times[0], "a"), (times[2], "b"), (times[3], None), (times[4], "a")]
+    assert bands.rows[1:] == [(times[0], "a"), (times[2], "b"), (times[3], None), (times[4], "a")]
 
 
 def test_of_a_band_only_changes_are_sent(story: Story) -> None:
@@ -42,5 +42,7 @@ def test_of_a_band_only_changes_are_sent(story: Story) -> None:
     gpu = story.data.gpu_ids[a100(1)]
     choice = {"host": A100_HOST, "gpu": str(gpu)}
     result = between(story, panel(CARD_UID, "Tenants"), story.data.end - 6 * HOUR, story.data.end, choice)
-    assert len(result.rows) == 1
-    assert result.column("pod") != [None]
+    pods = result.column("pod")
+    assert len(pods) == 2
+    assert pods[0] is None  # before the range: an answer without rows is an error to Grafana
+    assert pods[1] is not None

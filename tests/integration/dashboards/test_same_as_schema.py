@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from grafana.fleet_errors import fleet_increases
 from grafana.resolution import ERRORS, PER_GPU, Level, increases
 from services.contract.catalogue import COUNTERS
 from services.store.connect import Connection
@@ -61,6 +62,75 @@ def test_increases_are_those_of_the_functions(
     assert expected
     assert any(any(row[2:]) for row in expected), "nothing grew: the test would say nothing"
     assert found == [row for row in expected if row[0] <= shown.end]
+
+
+# --- the fleet's, of which the newest two buckets are not put together from samples ----------------------------------
+
+A100, T4 = 3, 8
+"""gpu_id of one that reports, and of one that does not since seven minutes."""
+UNUSUAL = {
+    "as it is": (),
+    "a restart was written down": (
+        f"""INSERT INTO gpu_events (time, kind, gpu_id, gpu_uuid, hostname, source)
+        SELECT now() - INTERVAL '1 minute', 'counter_reset', gpu_id, gpu_uuid, hostname, 'test' FROM gpus
+        WHERE gpu_id = {A100}""",
+        f"""UPDATE gpu_metrics SET pcie_replay_counter = 0, counter_resets = '{{"pcie_replay_counter": 1000000}}'
+        WHERE gpu_id = {A100} AND time = (SELECT time FROM gpu_latest WHERE gpu_id = {A100})""",
+    ),
+    "a restart nobody saw": (
+        f"UPDATE gpu_metrics SET ecc_sbe_vol_total = 0 WHERE gpu_id = {A100} AND time > now() - INTERVAL '3 minutes'",
+    ),
+    "unknown of late": (
+        f"""UPDATE gpu_metrics SET pcie_replay_counter = NULL
+        WHERE gpu_id = {A100} AND time > now() - INTERVAL '3 minutes'""",
+    ),
+    "it grew": (
+        f"""UPDATE gpu_metrics SET pcie_replay_counter = pcie_replay_counter + 7
+        WHERE gpu_id = {A100} AND time > now() - INTERVAL '1 minute'""",
+    ),
+    "late": (f"UPDATE gpu_latest SET time = time + INTERVAL '70 minutes' WHERE gpu_id = {T4}",),
+}
+"""What may have happened since the aggregates were stored -> statements that make it so."""
+
+
+@pytest.mark.parametrize("unusual", UNUSUAL)
+@pytest.mark.parametrize(
+    ("length", "function"),
+    [
+        (20 * MINUTE, "gpu_increases_1min"), (2 * HOUR, "gpu_increases_1hour"), (DAY, "gpu_increases_1hour"),
+        (7 * DAY, "gpu_increases_1day"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("before", [dt.timedelta(), 5 * HOUR, -3 * HOUR], ids=["now", "in the past", "in the future"])
+def test_increases_of_the_fleet_are_those_of_the_functions(
+    story: Story, before: dt.timedelta, length: dt.timedelta, function: str, unusual: str
+) -> None:
+    end = story.data.end - before
+    shown = TimeRange(end - length, end)
+    ctes, query = fleet_increases(COLUMNS, _everything)
+    sql = expand(f"WITH {ctes} {query}", Context(shown, {}))
+    start = begin_of(shown.start, WIDTHS[function.rpartition("_")[2]])
+    columns = ", ".join(f"{column}_increase::float8" for column in COLUMNS)
+    call = f"SELECT bucket, gpu_id, {columns} FROM {function}(%s, %s)"
+    with story.connection.transaction(force_rollback=True):
+        for statement in UNUSUAL[unusual]:
+            story.connection.execute(statement.encode())
+        found = sorted((r[0], r[1], *r[3:]) for r in story.connection.execute(sql.encode()).fetchall())
+        expected = story.connection.execute(call.encode(), (start, end + TICK)).fetchall()
+    assert set(found) ^ set(expected) == set()
+    assert found == sorted(expected)
+    assert expected or end > story.data.end
+
+
+def test_ends_of_buckets_are_enough_for_most(story: Story) -> None:
+    """Else the test above would compare the long way with itself."""
+    shown = TimeRange(story.data.end - DAY, story.data.end)
+    for level, length in (("hour", DAY), ("day", 7 * DAY)):
+        ctes, _ = fleet_increases(COLUMNS, _everything)
+        sql = f"WITH {ctes} SELECT count(*) FILTER (WHERE plain), count(*) FROM {level}_newest"
+        shown = TimeRange(story.data.end - length, story.data.end)
+        ((plain, known),) = story.connection.execute(expand(sql, Context(shown, {})).encode()).fetchall()
+        assert plain >= known - 3 >= 3
 
 
 def test_hosts_are_those_of_the_host_kits_view(connection: Connection, data: Dataset) -> None:

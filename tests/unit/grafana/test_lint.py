@@ -178,13 +178,13 @@ def queries_are_bounded_in_time(d: Dashboard) -> Problems:
 
 def nothing_is_drawn_over_gaps(d: Dashboard) -> Problems:
     for panel in (p for p in d.panels() if p["type"] == "timeseries"):
-        if panel["fieldConfig"]["defaults"]["custom"].get("spanNulls") is not False:
+        if panel["fieldConfig"]["defaults"]["custom"].get("spanNulls") not in (False, panels.SILENCE):
             yield panel["title"], "spanNulls"
 
 
 def unknown_is_said(d: Dashboard) -> Problems:
     for panel in d.panels():
-        if panel["fieldConfig"]["defaults"].get("noValue") != style.NO_VALUE:
+        if panel["fieldConfig"]["defaults"].get("noValue") not in (style.NO_VALUE, style.NONE):
             yield panel["title"], "noValue"
 
 
@@ -232,6 +232,46 @@ def temperatures_have_the_runbooks_thresholds(d: Dashboard) -> Problems:
                 yield panel["title"], f"{steps}"
 
 
+# --- what only a Grafana shows --------------------------------------------------------------------------------------
+
+
+def bands_have_no_idle_pager(d: Dashboard) -> Problems:
+    """A page of so many bands is Grafana's default; its pager is drawn below a single band too."""
+    for panel in (p for p in d.panels() if p["type"] == "state-timeline"):
+        if panel["options"].get("perPage") != 0:
+            yield panel["title"], "perPage"
+
+
+def labels_of_bars_are_readable(d: Dashboard) -> Problems:
+    """At most 0 characters, the SDK's default, makes every label three dots."""
+    for panel in (p for p in d.panels() if p["type"] == "barchart"):
+        if not panel["options"]["xTickLabelMaxLength"]:
+            yield panel["title"], "xTickLabelMaxLength"
+
+
+def columns_may_be_narrow(d: Dashboard) -> Problems:
+    """150 pixels at least, Grafana's default, push the sixth column out of half a page."""
+    for panel in (p for p in d.panels() if p["type"] == "table"):
+        if panel["fieldConfig"]["defaults"]["custom"].get("minWidth", 150) > 100:
+            yield panel["title"], "minWidth"
+
+
+def areas_begin_at_zero(d: Dashboard) -> Problems:
+    """A part's height says nothing else."""
+    for panel in (p for p in d.panels() if p["type"] == "timeseries"):
+        defaults = panel["fieldConfig"]["defaults"]
+        stacked = defaults["custom"].get("stacking", {}).get("mode") == "normal"
+        if stacked and defaults["custom"].get("drawStyle") != "bars" and defaults.get("min") != 0:
+            yield panel["title"], "min"
+
+
+def slices_have_the_colours_of_their_names(d: Dashboard) -> Problems:
+    """Overrides go by names of fields; rows have none until they are turned into fields."""
+    for panel in (p for p in d.panels() if p["type"] == "piechart"):
+        if "rowsToFields" not in [step["id"] for step in panel.get("transformations", ())]:
+            yield panel["title"], "rows"
+
+
 RULES: tuple[Callable[[Dashboard], Problems], ...] = (
     schema_is_current, is_not_editable, is_described, times_are_the_browsers, refresh_is_not_too_quick, ids_are_unique,
     panels_do_not_overlap, panel_has_title_and_description, titles_are_unique, panel_has_queries, panel_has_a_unit,
@@ -240,6 +280,8 @@ RULES: tuple[Callable[[Dashboard], Problems], ...] = (
     variables_in_queries_exist_and_are_quoted, rates_follow_the_range, queries_are_bounded_in_time,
     nothing_is_drawn_over_gaps, unknown_is_said, has_a_legend, thresholds_come_from_one_source,
     temperatures_have_the_runbooks_thresholds, shares_are_of_a_whole, counts_have_no_decimals,
+    bands_have_no_idle_pager, labels_of_bars_are_readable, columns_may_be_narrow, areas_begin_at_zero,
+    slices_have_the_colours_of_their_names,
 )  # fmt: skip
 
 WORDS = "its value is a word"
@@ -247,6 +289,10 @@ NOW = "what is, not what was within a time range"
 KEPT = "the inventory is not a matter of the time range"
 BAR = "bars of [$__interval] lie side by side, so that their sum is what happened; they are a minute wide at least"
 EXCEPTIONS: dict[tuple[str, str, str], str] = {
+    **{
+        ("bands_have_no_idle_pager", "gpu-pipeline", name): "one a target: there may be hundreds"
+        for name in ("Services", "Targets")
+    },
     ("panel_has_a_unit", "gpu-telemetry", "Current Status"): WORDS,
     ("panel_has_a_unit", "gpu-telemetry", "GPU"): WORDS,
     ("panel_has_a_unit", "gpu-detail", "Codes"): "codes have none",
@@ -355,3 +401,14 @@ def test_there_is_a_way_to_every_other_dashboard(uid: str) -> None:
     assert targets == {f"/d/{other}" for other in DASHBOARDS if other != uid}
     (more,) = [link for link in document["links"] if link["type"] == "dashboards"]
     assert set(more["tags"]) <= set(document["tags"]), "a dashboard with the tag is in the drop-down of all"
+
+
+def test_links_keep_the_database() -> None:
+    """Cells and the row at the top; the pipeline's data source is another kind."""
+    for d in committed():
+        if d.uid == "gpu-pipeline":
+            continue
+        urls = [link["url"] for link in d.document["links"] if link["type"] == "link"]
+        urls += re.findall(r"/d/[^\"']*", json.dumps([panel["fieldConfig"] for panel in d.panels()]))
+        for url in urls:
+            assert url.startswith("/d/gpu-pipeline") or "var-GRAFANA_DS_UID=${GRAFANA_DS_UID}" in url, url
