@@ -280,5 +280,5 @@ SELECT *, "{column}" IS DISTINCT FROM lag("{column}") OVER (ORDER BY time) AS ch
 ) every
 ) compared WHERE changes
 UNION ALL
-SELECT {BLANK}, NULL
+SELECT {BLANK}, NULL WHERE NOT EXISTS (SELECT FROM sample WHERE "{column}" IS NOT NULL)
 ORDER BY 1"""

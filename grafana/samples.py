@@ -24,8 +24,8 @@ def by_gpu(value: Callable[[Level], str], *, blank: bool = False) -> str:
     def select(level: Level) -> str:
         return f"m.{level.time} AS time, gpu.name AS metric, {value(level)} AS value, INTERVAL '{level.gap}' AS gap"
 
-    every = f"SELECT {BLANK}, name, NULL FROM gpu" if blank else ""
-    return sample(select) + with_gaps(("value",), "metric", every)
+    silent = f"SELECT {BLANK}, name, NULL FROM gpu WHERE name NOT IN (SELECT metric FROM sample)" if blank else ""
+    return sample(select) + with_gaps(("value",), "metric", silent)
 
 
 def average(column: str) -> str:

@@ -1,5 +1,5 @@
-"""`python -m tests.pictures`: the documentation's pictures of the dashboards, drawn from their own queries.
+"""`python -m tests.pictures`: the documentation's pictures of the dashboards, taken in a Grafana that somebody runs.
 
-No Grafana takes part: the committed SQL is expanded as Grafana documents it, runs on TimescaleDB filled by the mock,
-and matplotlib lays the answers out in the dashboard's grid. Each picture says so.
+A TimescaleDB is filled by the mock, becomes a data source of that Grafana for as long as it takes, and Chromium opens
+the committed dashboards on it.
 """

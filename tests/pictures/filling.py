@@ -11,6 +11,7 @@ from mock_dcgm.exposition import OPT_IN
 from mock_dcgm.layout import Entity
 from mock_dcgm.simulator import Simulator
 from services.contract.catalogue import METRICS, SAMPLED
+from services.contract.xid import lookup
 from services.store.connect import Connection
 from tests.support.database import insert, refresh, register
 
@@ -85,6 +86,8 @@ class Filler:
         gpu = (gpu_id, entity.gpu.uuid)
         if now[1] and now[1] != before[1]:
             code = int(now[1])
-            self.tell(time, "xid", entity.host.name, {"meaning": f"XID {code}"}, gpu=gpu, code=code)
+            info = lookup(code)
+            detail = {"meaning": info.meaning, "severity": info.severity, "immediate_action": info.immediate_action}
+            self.tell(time, "xid", entity.host.name, detail, gpu=gpu, code=code)
         if before[0] and not now[0]:
             self.tell(time, "gpu_lost", entity.host.name, {"reason": "gone"}, gpu=gpu)

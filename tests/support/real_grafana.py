@@ -22,9 +22,10 @@ TIMEOUT: Final = 60.0
 class RealGrafana:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        self._base = f"{parts.scheme}://{parts.hostname}:{parts.port or 80}"
-        login = base64.b64encode(f"{parts.username}:{parts.password}".encode()).decode()
-        self._headers = {"Authorization": f"Basic {login}", "Content-Type": "application/json"}
+        self.address = parts.hostname or "127.0.0.1", parts.port or 80
+        self.authorization = "Basic " + base64.b64encode(f"{parts.username}:{parts.password}".encode()).decode()
+        self._base = "http://{}:{}".format(*self.address)
+        self._headers = {"Authorization": self.authorization, "Content-Type": "application/json"}
 
     def call(self, method: str, path: str, document: Any = None) -> Any:
         """Grafana's answer, also to what it refuses."""
@@ -36,11 +37,11 @@ class RealGrafana:
         except urllib.error.HTTPError as error:
             return json.load(error)
 
-    def add_database(self, uid: str, dsn: str) -> None:
+    def add_database(self, uid: str, dsn: str, name: str = "") -> None:
         """A PostgreSQL data source; Grafana must be able to reach it under the address this machine uses."""
         where = conninfo_to_dict(dsn)
         answer = self.call("POST", "/api/datasources", {
-            "uid": uid, "name": uid, "type": "grafana-postgresql-datasource", "access": "proxy",
+            "uid": uid, "name": name or uid, "type": "grafana-postgresql-datasource", "access": "proxy",
             "url": f"{where['host']}:{where['port']}", "user": where["user"],
             "jsonData": {"database": where["dbname"], "sslmode": "disable", "timescaledb": True, "maxOpenConns": 2},
             "secureJsonData": {"password": where.get("password", "none")},
