@@ -13,7 +13,8 @@ from grafana.fleet_errors import errors
 from grafana.fleet_gpus import BOARDS, HOST_LINK, NEWEST, NOW, NOW_AND_BOARDS, once, with_board
 from grafana.fleet_worst import hottest, lost, most_throttled
 from grafana.frame import FLEET_UID, page, postgres_variable
-from grafana.panels import AnyPanel, Overrides, cell, rows, series, steps
+from grafana.panels import AnyPanel, Overrides, cell, steps
+from grafana.queries import rows, series
 from grafana.resolution import FLEET, Level, read, with_gaps
 from grafana.selection import CLUSTER, HOSTS, IN_FLEET, MODEL, in_fleet
 from services.contract.clocks_event import THROTTLING
@@ -69,8 +70,8 @@ def map_of_hosts() -> AnyPanel:
     """A row for each host, a column for each GPU."""
     slots = ", ".join(f'max(temp) FILTER (WHERE gpu_index = {slot}) AS "{slot}"' for slot in range(SLOTS))
     sql = f"""WITH {NOW}
-SELECT cluster, rack, hostname AS host, count(*) AS "GPUs", max(temp) AS hottest, {slots},
-    count(*) FILTER (WHERE silent) AS silent
+SELECT cluster, rack, hostname AS host, count(*) AS "GPUs", count(*) FILTER (WHERE silent) AS silent,
+    max(temp) AS hottest, {slots}
 FROM (SELECT *, CASE WHEN NOT silent THEN gpu_temp END AS temp FROM now) g GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"""
     columns: Overrides = {
         "/^(\\d+|hottest)$/": cell(style.TEMPERATURE, units.Celsius),
@@ -146,8 +147,8 @@ SELECT time, coalesce(cluster, 'none') AS metric, count(*) AS value, max(gap) AS
 )
 {with_gaps(("value",), "metric")}"""
     level = (
-        " Read from minutes up to two hours, then from hours, over two days from every third, over a week from days, "
-        "and of today hours. The running hour is not in it; what is now is at the top."
+        " Read from minutes, over an hour from every second, over two hours from hours, over two days from every "
+        "third, over a week from days, and of today hours. The running hour is not in it; what is now is at the top."
     )
     return [
         panels.areas(

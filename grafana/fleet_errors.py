@@ -7,7 +7,8 @@ from typing import Final
 
 from grafana import panels, style
 from grafana.fleet_gpus import BOARDS, LINKED, once
-from grafana.panels import AnyPanel, rows, series
+from grafana.panels import AnyPanel
+from grafana.queries import rows, series
 from grafana.resolution import ERRORS, FROM, TO, Level, increases, increases_of, only, shown
 from grafana.selection import GPU_NAME, chosen, in_fleet
 from services.contract.catalogue import COUNTERS, Unit
@@ -31,7 +32,7 @@ WHERE e.kind = 'xid' AND $__timeFilter(e.time) AND {chosen()} GROUP BY 1, 2 ORDE
     return [
         panels.bars(
             "XIDs", "XID errors by code. docs/xids.md says what each means and what to do.",
-            style.COUNT, series(xids)).span(8),
+            style.COUNT, series(xids)).span(8).no_value(style.NONE),
         panels.bars(
             "Memory errors",
             "By how much the counters of ECC errors, retired pages and remapped rows grew. " + RESTARTS,
@@ -52,7 +53,7 @@ WHERE e.kind = 'xid' AND $__timeFilter(e.time) AND {chosen()} ORDER BY e.time DE
     panel = panels.table(
         "Recent XIDs", "The newest hundred XIDs within the time range, and what to do. docs/xids.md has all.", rows(sql)
     )
-    return panels.override(panel.span(24), {"/^severity$/": panels.severity(), **LINKED})
+    return panels.override(panel.span(24).no_value(style.NONE), {"/^severity$/": panels.severity(), **LINKED})
 
 
 def _errors(columns: Sequence[str]) -> str:

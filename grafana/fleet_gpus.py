@@ -11,8 +11,9 @@ from grafana.selection import GPU_NAME, IN_FLEET, chosen
 
 GPU_LINK: Final = link("GPU detail", card_url("${__data.fields.host:percentencode}", "${__data.fields.gpu_id}"))
 HOST_LINK: Final = link("Host", host_url("${__data.fields.host:percentencode}"))
-IDENTITY: Final = f"""coalesce(g.cluster, 'none') AS cluster, g.rack, g.hostname AS host,
-    {GPU_NAME.format(at="g")} AS "GPU", g.model"""
+WHO: Final = f"""g.hostname AS host, {GPU_NAME.format(at="g")} AS "GPU\""""
+WHERE: Final = "g.model, coalesce(g.cluster, 'none') AS cluster, g.rack"
+"""First and last columns of a table of GPUs: what it is about stands between, and is seen in half a page too."""
 LINKED: Final[Overrides] = {"/^GPU$/": GPU_LINK, "/^host$/": HOST_LINK, "/^gpu_id$/": HIDDEN}
 
 NEWEST: Final = f"""FROM (
@@ -34,9 +35,10 @@ NOW: Final = f"""now AS (
 """CTE: the same with the newest sample's values."""
 
 _BOARD: Final = """board AS NOT MATERIALIZED (
-    SELECT unnest(array_agg(gpu_id)) AS gpu_id,
-        coalesce(min(gpu_id) FILTER (WHERE instance_id IS NULL), min(gpu_id)) AS speaker
-    FROM gpus GROUP BY gpu_uuid HAVING count(instance_id) > 0
+    SELECT gpu_id, speaker FROM gpus JOIN (
+        SELECT gpu_uuid, coalesce(min(gpu_id) FILTER (WHERE instance_id IS NULL), min(gpu_id)) AS speaker
+        FROM gpus GROUP BY 1 HAVING count(instance_id) > 0
+    ) cut USING (gpu_uuid)
 )"""
 BOARDS: Final = f"{IN_FLEET}, {_BOARD}"
 """CTEs `gpu` and `board`: of each GPU that is or was in MIG instances, and of these, who speaks for it: the GPU itself,

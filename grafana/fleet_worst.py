@@ -7,8 +7,9 @@ from typing import Final
 from grafana_foundation_sdk.models import units
 
 from grafana import panels, style
-from grafana.fleet_gpus import HOST_LINK, IDENTITY, LINKED
-from grafana.panels import AnyPanel, Overrides, cell, rows
+from grafana.fleet_gpus import HOST_LINK, LINKED, WHERE, WHO
+from grafana.panels import AnyPanel, Overrides, cell
+from grafana.queries import rows
 from grafana.resolution import RANKING, Level, read
 from grafana.selection import IN_FLEET, chosen, in_fleet
 from services.contract.clocks_event import THROTTLING
@@ -27,15 +28,17 @@ def hottest() -> AnyPanel:
     sql = f"""WITH {IN_FLEET}, sample AS (
 {read(select, in_fleet, RANKING, group="m.gpu_id")}
 )
-SELECT {IDENTITY}, s.peak AS "peak temperature", s.total / nullif(s.n, 0) AS "mean temperature",
-    s.memory_peak AS "memory peak temperature", g.gpu_id
+SELECT {WHO}, s.peak, s.total / nullif(s.n, 0) AS mean, s.memory_peak AS "memory peak", {WHERE}, g.gpu_id
 FROM (
     SELECT gpu_id, max(peak) AS peak, max(memory_peak) AS memory_peak, sum(total) AS total, sum(n) AS n
     FROM sample GROUP BY 1
-) s JOIN gpu g USING (gpu_id) WHERE s.peak IS NOT NULL ORDER BY s.peak DESC, 7 DESC LIMIT 20"""
-    columns = {"/temperature$/": {**cell(style.TEMPERATURE, units.Celsius), "decimals": 0}, **LINKED}
+) s JOIN gpu g USING (gpu_id) WHERE s.peak IS NOT NULL ORDER BY s.peak DESC, mean DESC LIMIT 20"""
+    columns = {"/^(memory )?(peak|mean)$/": {**cell(style.TEMPERATURE, units.Celsius), "decimals": 0}, **LINKED}
     return panels.override(
-        panels.table("Hottest GPUs", "The twenty highest peaks within the time range." + TODAY, rows(sql)), columns
+        panels.table(
+            "Hottest GPUs", "The twenty highest peaks of GPU temperature within the time range." + TODAY, rows(sql)
+        ),
+        columns,
     )
 
 
@@ -54,8 +57,8 @@ def most_throttled() -> AnyPanel:
     sql = f"""WITH {IN_FLEET}, sample AS (
 {read(select, in_fleet, RANKING, group="m.gpu_id")}
 )
-SELECT {IDENTITY}, s.heat::float8 AS "by heat", s.power::float8 AS "by power",
-    s.share::float8 AS "minutes with throttling", g.gpu_id
+SELECT {WHO}, s.heat::float8 AS "by heat", s.power::float8 AS "by power",
+    s.share::float8 AS "minutes throttled", {WHERE}, g.gpu_id
 FROM (
     SELECT gpu_id, sum(share) AS share, bool_or(held) AS held,
         {_spent("power_violation")} AS power,
@@ -64,7 +67,7 @@ FROM (
 ) s JOIN gpu g USING (gpu_id) WHERE s.heat > 0 OR s.power > 0 OR s.held
 ORDER BY coalesce(s.heat, 0) + coalesce(s.power, 0) DESC, s.share DESC NULLS LAST LIMIT 20"""
     columns: Overrides = {
-        "/^minutes with throttling$/": {**cell(style.SHARE_THROTTLED, units.Percent), "decimals": 0},
+        "/^minutes throttled$/": {**cell(style.SHARE_THROTTLED, units.Percent), "decimals": 0, "custom.width": 130},
         "/^by /": {"unit": style.unit("power_violation")},
         **LINKED,
     }
@@ -96,26 +99,26 @@ def _spent(x: str) -> str:
 
 
 def lost() -> list[AnyPanel]:
-    missing = f"""SELECT DISTINCT ON (e.gpu_uuid, e.instance_id) {IDENTITY},
-    e.time AS since, e.detail ->> 'reason' AS reason,
-    extract(epoch FROM now() - l.time)::float8 AS "last sample", g.gpu_id
+    missing = f"""SELECT DISTINCT ON (e.gpu_uuid, e.instance_id) {WHO},
+    e.time AS since, extract(epoch FROM now() - l.time)::float8 AS "last sample", e.detail ->> 'reason' AS reason,
+    {WHERE}, g.gpu_id
 FROM gpu_events e JOIN gpus g USING (gpu_id) LEFT JOIN gpu_latest l USING (gpu_id)
 WHERE e.kind = 'gpu_lost' AND {chosen()} AND (l.time IS NULL OR l.time < now() - INTERVAL '5 minutes') AND NOT EXISTS (
     SELECT FROM gpu_events back WHERE back.kind = 'gpu_returned' AND back.gpu_id = e.gpu_id AND back.time >= e.time)
 ORDER BY e.gpu_uuid, e.instance_id, e.time DESC"""
-    silent = f"""SELECT coalesce(g.cluster, 'none') AS cluster, g.rack, g.hostname AS host, count(*) AS "GPUs",
-    extract(epoch FROM now() - max(l.time))::float8 AS "last sample"
+    silent = f"""SELECT g.hostname AS host, extract(epoch FROM now() - max(l.time))::float8 AS "last sample",
+    count(*) AS "GPUs", coalesce(g.cluster, 'none') AS cluster, g.rack
 FROM gpus g LEFT JOIN gpu_latest l USING (gpu_id) WHERE {chosen()}
-GROUP BY 1, 2, 3 HAVING coalesce(max(l.time) < now() - INTERVAL '1 minute', true)
+GROUP BY 1, 4, 5 HAVING coalesce(max(l.time) < now() - INTERVAL '1 minute', true)
 ORDER BY max(l.time) NULLS FIRST LIMIT 200"""
     age = cell(style.FRESHNESS, units.Seconds)
     return [
         panels.override(panels.table(
             "Lost GPUs", "Reported lost, not returned, and silent for five minutes. None is good.",
-            rows(missing)).span(14), {"/^last sample$/": age, **LINKED}),
+            rows(missing)).span(14).no_value(style.NONE), {"/^last sample$/": age, **LINKED}),
         panels.override(panels.table(
             "Hosts late by over a minute",
             "Hosts none of whose GPUs has a sample younger than a minute, or ever had one.",
-            rows(silent)).span(10),
+            rows(silent)).span(10).no_value(style.NONE),
             {"/^last sample$/": age, "/^host$/": HOST_LINK}),
     ]  # fmt: skip

@@ -10,7 +10,8 @@ from grafana_foundation_sdk.cog import builder as cog
 from grafana_foundation_sdk.models import dashboard as models
 
 from grafana import style
-from grafana.panels import POSTGRES, AnyPanel, Sql
+from grafana.panels import AnyPanel
+from grafana.queries import POSTGRES, Sql
 
 TAG: Final = "gpu-health-monitor"
 """The drop-down of every dashboard lists what carries it: a dashboard added later is in all menus at once."""

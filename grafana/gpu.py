@@ -12,7 +12,8 @@ from grafana import panels, style
 from grafana.frame import CARD_UID, event_annotations, page, postgres_variable
 from grafana.groups import Group, groups
 from grafana.host import throttle_map
-from grafana.panels import AnyPanel, Overrides, rows, series, steps
+from grafana.panels import AnyPanel, Overrides, steps
+from grafana.queries import rows, series
 from grafana.resolution import USAGE, Level, bands, increases, read, with_gaps
 from grafana.selection import CARD, HOST, ONE_GPU, of_card
 from services.contract.catalogue import PROPERTIES, Kind, Metric, Unit

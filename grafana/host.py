@@ -11,7 +11,8 @@ from grafana_foundation_sdk.models import units
 
 from grafana import panels, style
 from grafana.frame import HOST_UID, among, card_url, event_annotations, page, postgres_variable
-from grafana.panels import HIDDEN, AnyPanel, Overrides, cell, fixed, link, rows, series
+from grafana.panels import HIDDEN, AnyPanel, Overrides, cell, fixed, link
+from grafana.queries import rows, series
 from grafana.resolution import FROM, TO, bands
 from grafana.samples import MEAN, MEAN_WATTS, average, by_gpu, grown, peaks, tagged
 from grafana.selection import GPU_NAME, GPUS, HOST, told_apart

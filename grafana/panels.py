@@ -13,18 +13,14 @@ from grafana_foundation_sdk.builders import barchart, common, dashboard, piechar
 from grafana_foundation_sdk.builders import table as table_builder
 from grafana_foundation_sdk.builders import timeseries as timeseries_builder
 from grafana_foundation_sdk.cog import builder as cog
-from grafana_foundation_sdk.cog import variants
 from grafana_foundation_sdk.models import common as options
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import piechart as pie
 from grafana_foundation_sdk.models import statetimeline as statetimeline_models
-from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from grafana import style
+from grafana.queries import POSTGRES, PROMETHEUS, Query, Sql
 from grafana.style import Thresholds
-
-POSTGRES: Final = models.DataSourceRef(type_val="grafana-postgresql-datasource", uid="${GRAFANA_DS_UID}")
-PROMETHEUS: Final = models.DataSourceRef(type_val="prometheus", uid="${PROMETHEUS_DS_UID}")
 
 Panel = TypeVar(
     "Panel",
@@ -39,54 +35,6 @@ AnyPanel = cog.Builder[models.Panel]
 Properties = Mapping[str, object]
 Overrides = Mapping[str, Properties]
 """Regular expression on a field's name -> property -> value."""
-
-
-# --- queries ---------------------------------------------------------------------------------------------------------
-
-
-class Sql(variants.Dataquery, cog.Builder[variants.Dataquery]):
-    """A query of Grafana's PostgreSQL data source; the SDK has none of its own."""
-
-    def __init__(self, sql: str, *, series: bool = False, ref: str = "A") -> None:
-        """`series`: columns `time`, optionally `metric` (the series' name), numbers. Else any table."""
-        self.sql = sql
-        self.format = "time_series" if series else "table"
-        self.ref = ref
-
-    def build(self) -> Sql:
-        return self
-
-    def to_json(self) -> dict[str, object]:
-        return {
-            "datasource": POSTGRES,
-            "editorMode": "code",
-            "format": self.format,
-            "rawQuery": True,
-            "rawSql": self.sql,
-            "refId": self.ref,
-        }
-
-
-def series(sql: str, ref: str = "A") -> Sql:
-    """Rows over time, as Grafana's time series format wants them."""
-    return Sql(sql, series=True, ref=ref)
-
-
-def rows(sql: str, ref: str = "A") -> Sql:
-    return Sql(sql, ref=ref)
-
-
-def prom(expr: str, legend: str, ref: str = "A", *, instant: bool = False) -> prometheus.Dataquery:
-    """PromQL; `legend` as Grafana's templates are written: `{{target}}`."""
-    query = prometheus.Dataquery().expr(expr).legend_format(legend).ref_id(ref).datasource(PROMETHEUS)
-    return (
-        query.instant().format(PromQueryFormat.TABLE if legend == "" else PromQueryFormat.TIME_SERIES)
-        if instant
-        else query.range()
-    )
-
-
-Query = Sql | prometheus.Dataquery
 
 
 # --- what panels share -----------------------------------------------------------------------------------------------
@@ -147,11 +95,12 @@ WIDTHS: Final[Overrides] = {
     "/^(host|driver)$/": {"custom.width": 130},
     "/^PCI$/": {"custom.width": 150},
     "/^UUID$/": {"custom.width": 320},
-    "/^model$/": {"custom.width": 180},
+    "/^model$/": {"custom.width": 200},
 }
 """Pixels of columns that tables of several dashboards have; the others share what is left."""
-NARROWEST: Final = 60
-"""Pixels of a column; Grafana's own 150 pushes the sixth column of a table out of half a page."""
+NARROWEST: Final = 95
+"""Pixels of a column: nine digits and a unit, of which none may be cut off. Grafana's own 150 pushes the sixth column
+of a table out of half a page."""
 
 HIDDEN: Final[Properties] = {"custom.hidden": True}
 """A column of a table that only links use."""
@@ -249,7 +198,7 @@ def bars(title: str, description: str, unit: str, query: Query) -> timeseries_bu
     """What happened in each bucket of time, stacked."""
     stacked = common.StackingConfig().mode(options.StackingMode.NORMAL).group("A")
     panel = lines(title, description, unit, query).draw_style(options.GraphDrawStyle.BARS).stacking(stacked)
-    return panel.fill_opacity(80).legend(_legend("sum"))
+    return panel.fill_opacity(80).legend(_legend("sum")).min(0)
 
 
 def areas(title: str, description: str, unit: str, query: Query) -> timeseries_builder.Panel:

@@ -9,7 +9,8 @@ from grafana_foundation_sdk.models import units
 
 from grafana import panels, style
 from grafana.frame import PIPELINE_UID, page, prometheus_variable
-from grafana.panels import AnyPanel, Overrides, cell, prom
+from grafana.panels import AnyPanel, Overrides, cell
+from grafana.queries import prom
 from grafana.style import Thresholds
 
 EVERY = "[$__rate_interval]"

@@ -138,14 +138,15 @@ and of one GPU 8,760 rows."""
 _WHOLE_HOUR: Final = replace(_HOUR, whole=True)
 _WHOLE_DAY: Final = replace(_DAY, whole=True)
 FLEET: Final = (
-    replace(_MINUTE, upto="2 hours"),
+    replace(_MINUTE, upto="1 hour"),
+    replace(_MINUTE, upto="2 hours", every=2),
     replace(_WHOLE_HOUR, upto="2 days"),
-    replace(_WHOLE_HOUR, upto="7 days", every=3),
+    replace(_WHOLE_HOUR, upto="7 days", every=3, gap="6 hours"),
     _WHOLE_DAY,
 )
-"""For all GPUs at once, over time: 1,000 GPUs have 120,000 minutes in 2 h, 48,000 hours in 2 d, 56,000 third hours in
-7 d, which is what can be added up in about 0.1 s. Not days already: a GPU that was away for an hour is in each of them,
-and day and night look alike."""
+"""For all GPUs at once, over time: 1,000 GPUs have 60,000 minutes in 1 h and second minutes in 2 h, 48,000 hours in 2 d,
+56,000 third hours in 7 d, which is what can be added up in about 0.1 s. Not days already: a GPU that was away for an
+hour is in each of them, and day and night look alike."""
 RANKING: Final = (replace(_MINUTE, upto="1 hour"), replace(_HOUR, upto="2 days"), _WHOLE_DAY)
 """For figures of each GPU of the fleet, where only what comes out in the end is shown. The running hour counts up to
 two days: who is hot now must be seen."""

@@ -45,7 +45,7 @@ class Picture:
 
 PICTURES: Final = {
     "host": Picture("gpu-telemetry", host.fill, {"host": host.HOST}, (1500, 1330)),
-    "fleet": Picture("gpu-fleet", fleet.fill, {}, (1500, 2100)),
+    "fleet": Picture("gpu-fleet", fleet.fill, {}, (1500, 2040)),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Final
@@ -33,7 +33,8 @@ def signed_in(host: str, port: int, authorization: str) -> Iterator[str]:
                     self.send_header(name, value)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            with suppress(ConnectionError):  # the browser does not wait for what comes after its picture
+                self.wfile.write(content)
 
         do_GET = do_POST = do_PUT = _hand_on  # noqa: N815  # the base class names them
 

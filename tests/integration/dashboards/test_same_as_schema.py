@@ -66,8 +66,8 @@ def test_increases_are_those_of_the_functions(
 
 # --- the fleet's, of which the newest two buckets are not put together from samples ----------------------------------
 
-A100, T4 = 3, 8
-"""gpu_id of one that reports, and of one that does not since seven minutes."""
+A100, INSTANCE = 4, 8
+"""gpu_id of a GPU that reports and of which no counter restarted today, and of a MIG instance."""
 UNUSUAL = {
     "as it is": (),
     "a restart was written down": (
@@ -88,7 +88,7 @@ UNUSUAL = {
         f"""UPDATE gpu_metrics SET pcie_replay_counter = pcie_replay_counter + 7
         WHERE gpu_id = {A100} AND time > now() - INTERVAL '1 minute'""",
     ),
-    "late": (f"UPDATE gpu_latest SET time = time + INTERVAL '70 minutes' WHERE gpu_id = {T4}",),
+    "dated ahead": (f"UPDATE gpu_latest SET time = time + INTERVAL '70 minutes' WHERE gpu_id = {INSTANCE}",),
 }
 """What may have happened since the aggregates were stored -> statements that make it so."""
 
@@ -101,7 +101,9 @@ UNUSUAL = {
         (7 * DAY, "gpu_increases_1day"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("before", [dt.timedelta(), 5 * HOUR, -3 * HOUR], ids=["now", "in the past", "in the future"])
+@pytest.mark.parametrize(
+    "before", [dt.timedelta(), 2 * HOUR, 26 * HOUR, -3 * HOUR], ids=["now", "2 h ago", "26 h ago", "in the future"]
+)
 def test_increases_of_the_fleet_are_those_of_the_functions(
     story: Story, before: dt.timedelta, length: dt.timedelta, function: str, unusual: str
 ) -> None:
@@ -113,6 +115,7 @@ def test_increases_of_the_fleet_are_those_of_the_functions(
     columns = ", ".join(f"{column}_increase::float8" for column in COLUMNS)
     call = f"SELECT bucket, gpu_id, {columns} FROM {function}(%s, %s)"
     with story.connection.transaction(force_rollback=True):
+        _as_policies_leave_it(story)
         for statement in UNUSUAL[unusual]:
             story.connection.execute(statement.encode())
         found = sorted((r[0], r[1], *r[3:]) for r in story.connection.execute(sql.encode()).fetchall())
@@ -120,6 +123,22 @@ def test_increases_of_the_fleet_are_those_of_the_functions(
     assert set(found) ^ set(expected) == set()
     assert found == sorted(expected)
     assert expected or end > story.data.end
+
+
+def _as_policies_leave_it(story: Story) -> None:
+    """The newest minutes, the running hour and the one before, and today are not stored."""
+    end = story.data.end
+    for level, upto in (
+        ("1min", begin_of(end - 5 * MINUTE, MINUTE)),
+        ("1hour", begin_of(end - HOUR, HOUR)),
+        ("1day", begin_of(end, DAY)),
+    ):
+        story.connection.execute(
+            """UPDATE _timescaledb_catalog.continuous_aggs_watermark w SET watermark = %s
+            FROM _timescaledb_catalog.continuous_agg a
+            WHERE a.mat_hypertable_id = w.mat_hypertable_id AND a.user_view_name = %s""",
+            (int(upto.timestamp()) * 1_000_000, f"gpu_metrics_{level}"),
+        )
 
 
 def test_ends_of_buckets_are_enough_for_most(story: Story) -> None:

@@ -256,12 +256,11 @@ def columns_may_be_narrow(d: Dashboard) -> Problems:
             yield panel["title"], "minWidth"
 
 
-def areas_begin_at_zero(d: Dashboard) -> Problems:
+def areas_and_bars_begin_at_zero(d: Dashboard) -> Problems:
     """A part's height says nothing else."""
     for panel in (p for p in d.panels() if p["type"] == "timeseries"):
         defaults = panel["fieldConfig"]["defaults"]
-        stacked = defaults["custom"].get("stacking", {}).get("mode") == "normal"
-        if stacked and defaults["custom"].get("drawStyle") != "bars" and defaults.get("min") != 0:
+        if defaults["custom"].get("stacking", {}).get("mode") == "normal" and defaults.get("min") != 0:
             yield panel["title"], "min"
 
 
@@ -280,7 +279,7 @@ RULES: tuple[Callable[[Dashboard], Problems], ...] = (
     variables_in_queries_exist_and_are_quoted, rates_follow_the_range, queries_are_bounded_in_time,
     nothing_is_drawn_over_gaps, unknown_is_said, has_a_legend, thresholds_come_from_one_source,
     temperatures_have_the_runbooks_thresholds, shares_are_of_a_whole, counts_have_no_decimals,
-    bands_have_no_idle_pager, labels_of_bars_are_readable, columns_may_be_narrow, areas_begin_at_zero,
+    bands_have_no_idle_pager, labels_of_bars_are_readable, columns_may_be_narrow, areas_and_bars_begin_at_zero,
     slices_have_the_colours_of_their_names,
 )  # fmt: skip
 

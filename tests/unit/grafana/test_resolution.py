@@ -8,11 +8,11 @@ import re
 import pytest
 
 from grafana import resolution
-from grafana.resolution import ERRORS, FLEET, PER_GPU, RANKING, Level, increases, read, shown, with_gaps
+from grafana.resolution import ERRORS, FLEET, PER_GPU, RANKING, USAGE, Level, increases, read, shown, with_gaps
 from tests.support.grafana_dashboards import committed
 from tests.support.grafana_sql import parse_duration
 
-LADDERS = {"PER_GPU": PER_GPU, "FLEET": FLEET, "RANKING": RANKING, "ERRORS": ERRORS}
+LADDERS = {"PER_GPU": PER_GPU, "USAGE": USAGE, "FLEET": FLEET, "RANKING": RANKING, "ERRORS": ERRORS}
 HOUR, DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
 RANGES = [dt.timedelta(minutes=5), HOUR, 3 * HOUR, 6 * HOUR, 6.01 * HOUR, DAY, 2 * DAY, 7 * DAY, 60 * DAY, 400 * DAY]
 
@@ -64,6 +64,14 @@ def test_rows_are_never_read_for_more_than_a_day() -> None:
 
 def test_fleet_reads_no_rows() -> None:
     assert not any(level.raw for level in (*FLEET, *RANKING, *ERRORS))
+
+
+@pytest.mark.parametrize("name", LADDERS)
+def test_a_gap_is_longer_than_from_one_bucket_that_is_read_to_the_next(name: str) -> None:
+    """Else every bucket would be followed by a gap, and lines would be points."""
+    for level in LADDERS[name]:
+        step = {"minute": dt.timedelta(minutes=1), "hour": HOUR, "day": DAY}[level.step]
+        assert level.raw or length(level.gap) >= 2 * level.every * step
 
 
 def test_levels_use_the_columns_their_tables_have() -> None:
