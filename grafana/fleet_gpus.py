@@ -42,8 +42,9 @@ _BOARD: Final = """board AS NOT MATERIALIZED (
 )"""
 BOARDS: Final = f"{IN_FLEET}, {_BOARD}"
 """CTEs `gpu` and `board`: of each GPU that is or was in MIG instances, and of these, who speaks for it: the GPU itself,
-or else its first instance. dcgm-exporter repeats what is measured of the whole GPU (power, ECC and link errors, ...) with each
-instance, and then has no series of the GPU itself (its issues 317, 353 and 561); our exporter and the mock do not."""
+or else its first instance. dcgm-exporter repeats what is measured of the whole GPU (power, ECC and link errors, ...)
+with each instance, and then has no series of the GPU itself (its issues 317, 353 and 561); our exporter and the mock
+do not."""
 NOW_AND_BOARDS: Final = f"{NOW}, {_BOARD}"
 
 

@@ -29,7 +29,7 @@ class Level:
     whole: bool = False
     """Only buckets that are over at the end of the range. The bucket that is not has no stored row yet: putting it
     together from the level below, for 1,000 GPUs, takes longer than everything else. `read` has the hours of the day
-    instead, `increases` the newest samples."""
+    instead, `fleet_errors` the newest samples."""
     every: int = 1
     """Of so many buckets one is read."""
 
@@ -144,15 +144,15 @@ FLEET: Final = (
     replace(_WHOLE_HOUR, upto="7 days", every=3, gap="6 hours"),
     _WHOLE_DAY,
 )
-"""For all GPUs at once, over time: 1,000 GPUs have 60,000 minutes in 1 h and second minutes in 2 h, 48,000 hours in 2 d,
-56,000 third hours in 7 d, which is what can be added up in about 0.1 s. Not days already: a GPU that was away for an
-hour is in each of them, and day and night look alike."""
+"""For all GPUs at once, over time: 1,000 GPUs have 60,000 minutes in 1 h, as many second ones in 2 h, 48,000 hours in
+2 d, 56,000 third hours in 7 d, which is what can be added up in about 0.1 s. Not days already: a GPU that was away
+for an hour is in each of them, and day and night look alike."""
 RANKING: Final = (replace(_MINUTE, upto="1 hour"), replace(_HOUR, upto="2 days"), _WHOLE_DAY)
 """For figures of each GPU of the fleet, where only what comes out in the end is shown. The running hour counts up to
 two days: who is hot now must be seen."""
 ERRORS: Final = (replace(_MINUTE, upto="30 minutes"), replace(_HOUR, upto="1 day"), _DAY)
-"""For increases of counters in the fleet: they look at the bucket before, which takes three times as long. The
-running bucket is put together when asked for: an error that is left out costs more than a tenth of a second."""
+"""For increases of counters in the fleet: they look at the bucket before, which takes three times as long. What is not
+stored yet `fleet_errors` takes from the newest samples."""
 
 
 _MINUTE_OF_ROWS: Final = replace(_MINUTE, upto=_RAW.upto)

@@ -19,6 +19,7 @@ from services.contract.catalogue import COUNTERS
 from services.contract.row import COLUMNS, METRIC_COLUMNS
 from services.sink.copy_format import to_copy
 from services.store.connect import Connection
+from services.store.policies import SETTLED
 from tests.bench.bench_storage import BATCH, START, _day
 
 HOUR, DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
@@ -41,7 +42,7 @@ def fill(connection: Connection, gpus: int, days: int, dense: dt.timedelta) -> i
         rows += _insert(connection, hour, number, step=step, above=hour, upto=hour + HOUR)
         _compress(connection, "gpu_metrics", hour - HOUR)
         if (number + 1) % 24 == 0:
-            _refresh(connection, hour - 23 * HOUR, hour + HOUR)
+            _refresh(connection, hour - 25 * HOUR, hour + HOUR)
             _say(f"{(number + 1) // 24} of {days} days, {rows:,} rows, {time.monotonic() - began:.0f} s")
     _compress(connection, "gpu_metrics_1min", now - 6 * HOUR)
     _events(connection, days)
@@ -51,8 +52,8 @@ def fill(connection: Connection, gpus: int, days: int, dense: dt.timedelta) -> i
 def catch_up(connection: Connection) -> int:
     """Rows from the newest to now, every 10 s, and aggregates as the policies leave them: minutes up to the last."""
     rows = 0
-    if not _pair(connection, "SELECT count(*), 0 FROM mock_hour_10")[0]:
-        _fill_mock_hour(connection, _pair(connection, "SELECT count(*), 0 FROM gpus")[0])
+    if not _count(connection, "mock_hour_10"):
+        _fill_mock_hour(connection, _count(connection, "gpus"))
     for _ in range(2):  # the second time for what has passed meanwhile
         start, newest = _pair(connection, "SELECT min(first_seen), (SELECT max(time) FROM gpu_metrics) FROM gpus")
         now = _now(connection)
@@ -60,7 +61,7 @@ def catch_up(connection: Connection) -> int:
         while hour < now:
             rows += _insert(connection, hour, (hour - start) // HOUR, step=10, above=newest, upto=now)
             hour += HOUR
-        _refresh(connection, _hour(newest) - HOUR, now - dt.timedelta(minutes=1))
+        _refresh(connection, _hour(newest) - 2 * HOUR, now)
         connection.execute("SELECT refresh_gpu_latest()")
     _compress(connection, "gpu_metrics", now - HOUR)
     connection.execute("ANALYZE")
@@ -160,16 +161,19 @@ def _events(connection: Connection, days: int) -> None:
 
 
 def _refresh(connection: Connection, start: dt.datetime, end: dt.datetime) -> None:
-    """Whole buckets between; of days all that are over."""
+    """Buckets between that are over, and have been for as long as the policies wait; of days all."""
+    settled = {aggregate: end - dt.timedelta(seconds=wait) for aggregate, wait in SETTLED.items()}
     windows = {
-        "gpu_metrics_1min": (start, end),
-        "gpu_metrics_1hour": (start, _hour(end)),
-        "gpu_usage_1hour": (start, _hour(end)),
-        "gpu_metrics_1day": (None, end.replace(hour=0, minute=0, second=0, microsecond=0)),
+        "gpu_metrics_1min": (start, settled["gpu_metrics_1min"]),
+        "gpu_metrics_1hour": (start, _hour(settled["gpu_metrics_1hour"])),
+        "gpu_usage_1hour": (start, _hour(settled["gpu_usage_1hour"])),
+        "gpu_metrics_1day": (None, settled["gpu_metrics_1day"].replace(hour=0, minute=0, second=0, microsecond=0)),
     }
-    for aggregate, window in windows.items():
+    for aggregate, (since, until) in windows.items():
+        if since is not None and until <= since:
+            continue
         call = f"CALL refresh_continuous_aggregate('{aggregate}', %s::timestamptz, %s::timestamptz)"
-        connection.execute(call.encode(), window)
+        connection.execute(call.encode(), (since, until))
 
 
 def _compress(connection: Connection, relation: str, older_than: dt.datetime) -> None:
@@ -188,6 +192,12 @@ def _hour(moment: dt.datetime) -> dt.datetime:
 
 def _now(connection: Connection) -> dt.datetime:
     return _pair(connection, "SELECT now(), now()")[0]
+
+
+def _count(connection: Connection, table: str) -> int:
+    row = connection.execute(f"SELECT count(*) FROM {table}".encode()).fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def _pair(connection: Connection, query: str) -> tuple[dt.datetime, dt.datetime]:

@@ -101,6 +101,14 @@ def test_buckets_are_read_from_the_one_in_which_the_range_begins(name: str) -> N
             assert "FROM gpu_metrics m" in branch or f"', {resolution.FROM})" in branch
 
 
+@pytest.mark.parametrize("name", LADDERS)
+def test_a_level_that_is_not_shown_reaches_none_of_its_chunks(name: str) -> None:
+    """Its time is bounded by -infinity: a plain false above a join would be noticed only after both are planned."""
+    for sql in (read(lambda level: level.time, _where, LADDERS[name]), increases(["x"], "m.gpu_id", _where)):
+        for branch in sql.split("UNION ALL"):
+            assert re.search(r" m\.(time|bucket) <= CASE WHEN [^\n]+ ELSE '-infinity' END", branch)
+
+
 def test_increases_start_from_minutes() -> None:
     sql = increases(["total_energy_consumption"], "m.gpu_id", _where)
     assert "FROM gpu_metrics m" not in sql

@@ -42,7 +42,7 @@ def test_defaults() -> None:
         "gpu_health_scores": 365,
         "gpu_failure_predictions": 3650,
     }
-    assert refresh["gpu_usage_1hour"].config == {"start_offset": 30 * DAY - HOUR, "end_offset": 600}
+    assert refresh["gpu_usage_1hour"].config == {"start_offset": 30 * DAY - HOUR, "end_offset": 300}
     assert refresh["gpu_metrics_1min"].config == {"start_offset": 7 * DAY - HOUR, "end_offset": 60}
 
 
