@@ -205,7 +205,7 @@ def test_jobs_have_started_staggered(connection: Connection) -> None:
 
 
 def test_a_query_for_one_gpu_reads_its_batches_only(connection: Connection, now: dt.datetime) -> None:
-    """Without segments: the minimum and maximum of gpu_id kept with each batch, of 1,000 rows or (native 2.28) 4,000."""
+    """Without segments: the lowest and highest gpu_id of each batch, of 1,000 rows or (native 2.28) 4,000."""
     begin = now.replace(minute=0, second=0, microsecond=0) - 3 * HOUR  # ten minutes inside one chunk
     times = [begin + dt.timedelta(seconds=step) for step in range(0, 600, 10)]
     insert(connection, [{"time": time, "gpu_id": gpu, "gpu_temp": gpu % 90} for time in times for gpu in range(200)])
