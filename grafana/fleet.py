@@ -25,6 +25,9 @@ WITHOUT_POWER: Final = (
     "CASE WHEN speaker IS NULL THEN count(*) FILTER (WHERE power IS NULL) ELSE (max(power) IS NULL)::int END"
 )
 """How many GPUs have no power value; of a board in instances it is enough that one has. In a query as for `once`."""
+_HELD: Final = f"count(*) FILTER (WHERE clocks_event_reasons & {THROTTLING} <> 0)"
+THROTTLED: Final = f"CASE WHEN speaker IS NULL THEN {_HELD} ELSE sign({_HELD})::int END"
+"""How many are held back; a board in instances once, since each of them may repeat its reasons."""
 
 # --- now -------------------------------------------------------------------------------------------------------------
 
@@ -34,8 +37,7 @@ def counts() -> list[AnyPanel]:
     count(*) FILTER (WHERE NOT silent) AS reporting, count(*) FILTER (WHERE silent) AS silent {NEWEST}"""
     now = f"""WITH {NOW_AND_BOARDS}, boards AS (
     SELECT max(gpu_temp) AS hottest, {once("power")} AS power, {WITHOUT_POWER} AS without,
-        sum(gpu_util) AS total, count(gpu_util) AS n, count(clocks_event_reasons) AS told,
-        count(*) FILTER (WHERE clocks_event_reasons & {THROTTLING} <> 0) AS throttled
+        sum(gpu_util) AS total, count(gpu_util) AS n, count(clocks_event_reasons) AS told, {THROTTLED} AS throttled
     FROM now LEFT JOIN board USING (gpu_id) WHERE NOT silent GROUP BY speaker
 )
 SELECT max(hottest) AS hottest, sum(power) AS power, sum(without)::bigint AS "without power",
@@ -53,7 +55,8 @@ SELECT max(hottest) AS hottest, sum(power) AS power, sum(without)::bigint AS "wi
             style.COUNT, rows(gpus)).span(8), {"/^silent$/": steps(style.ANY_IS_BAD)}),
         panels.override(panels.number(
             "Now", "Of the GPUs that report: highest temperature; power in all, a GPU in MIG instances counted once; "
-            "how many have no power value, so that it is not in the sum; mean utilisation; how many throttle.",
+            "how many have no power value, so that it is not in the sum; mean utilisation of GPUs and instances; how "
+            "many GPUs throttle.",
             style.COUNT, rows(now)).span(10).decimals(0),
             {"/^hottest$/": {"unit": units.Celsius, **steps(style.TEMPERATURE)}, "/^power$/": {"unit": units.Watt},
              "/^utilisation$/": {"unit": units.Percent},
@@ -147,8 +150,8 @@ SELECT time, coalesce(cluster, 'none') AS metric, count(*) AS value, max(gap) AS
 )
 {with_gaps(("value",), "metric")}"""
     level = (
-        " Read from minutes, over an hour from every second, over two hours from hours, over two days from every "
-        "third, over a week from days, and of today hours. The running hour is not in it; what is now is at the top."
+        " Up to an hour every minute is read, up to two every other minute, up to two days every hour, up to a week "
+        "every third hour, longer: days, and of today hours. The running hour is not in it; what is now is at the top."
     )
     return [
         panels.areas(

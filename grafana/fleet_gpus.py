@@ -6,7 +6,7 @@ from typing import Final
 
 from grafana.frame import card_url, host_url
 from grafana.panels import HIDDEN, Overrides, link
-from grafana.resolution import Level
+from grafana.resolution import SILENT, Level
 from grafana.selection import GPU_NAME, IN_FLEET, chosen
 
 GPU_LINK: Final = link("GPU detail", card_url("${__data.fields.host:percentencode}", "${__data.fields.gpu_id}"))
@@ -17,14 +17,14 @@ WHERE: Final = "g.model, coalesce(g.cluster, 'none') AS cluster, g.rack"
 LINKED: Final[Overrides] = {"/^GPU$/": GPU_LINK, "/^host$/": HOST_LINK, "/^gpu_id$/": HIDDEN}
 
 NEWEST: Final = f"""FROM (
-    SELECT g.hostname, now() - l.time AS age, coalesce(now() - l.time >= INTERVAL '5 minutes', true) AS silent
+    SELECT g.hostname, now() - l.time AS age, coalesce(now() - l.time >= INTERVAL '{SILENT}', true) AS silent
     FROM gpus g LEFT JOIN gpu_latest l USING (gpu_id) WHERE {chosen()}
 ) g"""
 """Each GPU of the inventory: columns hostname, age (of its newest sample), silent: as v_fleet_health_summary counts,
 and also where there never was a sample."""
 NOW: Final = f"""now AS (
     SELECT v.gpu_id, v.gpu_uuid, coalesce(v.cluster, 'none') AS cluster, v.datacenter, v.rack, v.hostname, v.gpu_index,
-        v.model, v.age >= INTERVAL '5 minutes' AS silent, v.gpu_temp, v.power_usage::float8 AS power, v.gpu_util,
+        v.model, v.age >= INTERVAL '{SILENT}' AS silent, v.gpu_temp, v.power_usage::float8 AS power, v.gpu_util,
         v.memory_percent, v.clocks_event_reasons
     FROM v_latest_gpu_metrics v WHERE {chosen("v")}
     UNION ALL

@@ -10,11 +10,11 @@ from grafana import panels, style
 from grafana.fleet_gpus import HOST_LINK, LINKED, WHERE, WHO
 from grafana.panels import AnyPanel, Overrides, cell
 from grafana.queries import rows
-from grafana.resolution import RANKING, Level, read
+from grafana.resolution import RANKING, SILENT, Level, read
 from grafana.selection import IN_FLEET, chosen, in_fleet
 from services.contract.clocks_event import THROTTLING
 
-FIRST: Final = " The hour (over two days: the day) in which the range begins counts whole."
+FIRST: Final = " The minute (over an hour: the hour, over two days: the day) in which the range begins counts whole."
 TODAY: Final = FIRST + " Over two days: whole days, and of today the whole hours; the running hour is not in it."
 
 
@@ -74,7 +74,8 @@ ORDER BY coalesce(s.heat, 0) + coalesce(s.power, 0) DESC, s.share DESC NULLS LAS
     panel = panels.table(
         "Most throttled GPUs",
         "How long clocks were held back within the time range, as the GPU counts it; and, up to an hour, in which "
-        "share of the minutes they were held back at all (of hours and days it would say nothing)." + TODAY,
+        "share of the minutes they were held back at all (of hours and days it would say nothing). Over two days only "
+        "boards that count the time themselves are in it." + TODAY,
         rows(sql))  # fmt: skip
     return panels.override(panel, columns)
 
@@ -103,7 +104,7 @@ def lost() -> list[AnyPanel]:
     e.time AS since, extract(epoch FROM now() - l.time)::float8 AS "last sample", e.detail ->> 'reason' AS reason,
     {WHERE}, g.gpu_id
 FROM gpu_events e JOIN gpus g USING (gpu_id) LEFT JOIN gpu_latest l USING (gpu_id)
-WHERE e.kind = 'gpu_lost' AND {chosen()} AND (l.time IS NULL OR l.time < now() - INTERVAL '5 minutes') AND NOT EXISTS (
+WHERE e.kind = 'gpu_lost' AND {chosen()} AND (l.time IS NULL OR l.time < now() - INTERVAL '{SILENT}') AND NOT EXISTS (
     SELECT FROM gpu_events back WHERE back.kind = 'gpu_returned' AND back.gpu_id = e.gpu_id AND back.time >= e.time)
 ORDER BY e.gpu_uuid, e.instance_id, e.time DESC"""
     silent = f"""SELECT g.hostname AS host, extract(epoch FROM now() - max(l.time))::float8 AS "last sample",

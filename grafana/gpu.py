@@ -14,12 +14,12 @@ from grafana.groups import Group, groups
 from grafana.host import throttle_map
 from grafana.panels import AnyPanel, Overrides, steps
 from grafana.queries import rows, series
-from grafana.resolution import USAGE, Level, bands, increases, read, with_gaps
+from grafana.resolution import SILENT, USAGE, Level, bands, increases, read, with_gaps
 from grafana.selection import CARD, HOST, ONE_GPU, of_card
 from services.contract.catalogue import PROPERTIES, Kind, Metric, Unit
 from services.contract.clocks_event import THROTTLING
 
-FRESH: Final = "v.age < INTERVAL '5 minutes'"
+FRESH: Final = f"v.age < INTERVAL '{SILENT}'"
 CARD_ID: Final = "(SELECT gpu_id FROM gpu)"
 BUCKETS: Final = " Over six hours read from minutes, over two days from hours, over sixty days from days."
 
@@ -179,7 +179,10 @@ def tenants() -> list[AnyPanel]:
 )
 SELECT {who}, min(time) AS "from", max(until) AS "to", sum(samples)::bigint AS samples
 FROM stays WHERE pod IS NOT NULL GROUP BY {who}, stay ORDER BY 4 DESC LIMIT 500"""
-    exact = " Over six hours exact to the minute, which counts for the pod it ended with; over a year to the day."
+    exact = (
+        " Over six hours exact to the minute, which counts for the pod it ended with; over two days a pod that comes"
+        " back within an hour is one with its first time in it; over a year to the day."
+    )
     return [
         panels.states(
             "Tenants", "The pod that held the GPU. Blank: none, or no sample." + exact,

@@ -13,20 +13,21 @@ from grafana import panels, style
 from grafana.frame import HOST_UID, among, card_url, event_annotations, page, postgres_variable
 from grafana.panels import HIDDEN, AnyPanel, Overrides, cell, fixed, link
 from grafana.queries import rows, series
-from grafana.resolution import FROM, TO, bands
-from grafana.samples import MEAN, MEAN_WATTS, average, by_gpu, grown, peaks, tagged
+from grafana.resolution import FROM, SILENT, TO, bands
+from grafana.samples import MEAN, MEAN_WATTS, average, by_gpu, grown, peaks, tagged, temperatures
 from grafana.selection import GPU_NAME, GPUS, HOST, told_apart
 from services.contract.clocks_event import THROTTLING
 
-CURRENT: Final = "v.age < INTERVAL '5 minutes'"
-"""Older than that, a value is not current any more (v_fleet_health_summary counts the GPU as silent)."""
+CURRENT: Final = f"v.age < INTERVAL '{SILENT}'"
 LATEST: Final = f"""FROM v_latest_gpu_metrics v JOIN gpus g USING (gpu_id)
 WHERE v.hostname IN (${{host:sqlstring}}) AND {among("v.gpu_id::text", "gpu")}"""
 NAME_NOW: Final = GPU_NAME.format(at="g")
 BY_STATUS: Final[Overrides] = {f"/^{tag}\\b/i": fixed(colour) for tag, colour in style.STATUS_COLOURS.items()}
 COARSE: Final = " Over six hours it is the average of minutes, over two days of hours, over sixty days of days."
+BY_USAGE: Final = " Over six hours it is the average of minutes, over two days of hours, over a year of days."
 LAST_WORD: Final = (
-    " Over six hours exact to the minute, which counts under the status it ended with; over a year to the day."
+    " Over six hours exact to the minute, which counts under the status it ended with; over two days a status that"
+    " comes back within an hour is one with its first time in it; over a year to the day."
 )
 
 
@@ -46,7 +47,7 @@ def now_and_range() -> list[AnyPanel]:
     status = f"SELECT string_agg(DISTINCT upper(v.status_tag), ', ') AS status {LATEST} AND {CURRENT}"
     boards = f"""SELECT string_agg(CASE WHEN n > 1 THEN n || ' x ' ELSE '' END || model, ', ' ORDER BY model) AS gpu
 FROM (SELECT coalesce(v.model, 'unknown model') AS model, count(*) AS n {LATEST} GROUP BY 1) boards"""
-    over = tagged()
+    over = temperatures()
     return [
         panels.number(
             "Current Temperature",
@@ -80,7 +81,7 @@ def temperature() -> AnyPanel:
 
 def status_timeline() -> AnyPanel:
     host = f"""{tagged("of_gpus").rstrip()}, sample AS (
-SELECT time, nullif(max(tag), '{style.UNTAGGED}') AS status, gap FROM of_gpus GROUP BY time, gap
+SELECT time, max(nullif(tag, '{style.UNTAGGED}')) AS status, gap FROM of_gpus GROUP BY time, gap
 )
 """
     return panels.states(
@@ -99,7 +100,7 @@ FROM sample GROUP BY 1 ORDER BY 1"""
     share = samples + "SELECT tag AS status, sum(samples)::bigint AS samples FROM sample GROUP BY 1 ORDER BY 1"
     return [
         panels.override(panels.points(
-            "Temperature by Status", "GPU temperature, coloured by what the host was doing." + COARSE + LAST_WORD,
+            "Temperature by Status", "GPU temperature, coloured by what the host was doing." + BY_USAGE + LAST_WORD,
             units.Celsius, series(points)).span(8), BY_STATUS),
         panels.override(panels.categories(
             "Temperature Distribution by Status",
@@ -221,7 +222,7 @@ FROM runs WHERE memo IS NOT NULL GROUP BY 1, 2, 3, run ORDER BY 4 DESC, 3"""
     panel = panels.table(
         "Runs by memo",
         'What was measured under each memo (`gpumon status bench "fan=25%"`): compare runs by it. A memo used again '
-        "is a row again." + COARSE + LAST_WORD,
+        "is a row again." + LAST_WORD,
         rows(sql),
     )
     return [panels.override(panel.span(24).height(10), columns)]  # fmt: skip

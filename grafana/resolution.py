@@ -15,6 +15,10 @@ FROM: Final = "$__timeFrom()::timestamptz"
 TO: Final = "$__timeTo()::timestamptz"
 
 
+SILENT: Final = "5 minutes"
+"""Silence after which nothing is current any more: v_fleet_health_summary counts the GPU as silent then."""
+
+
 @dataclass(frozen=True, slots=True)
 class Level:
     """A table to read from, and how a metric is written over its alias `m`."""
@@ -25,25 +29,25 @@ class Level:
     upto: str | None
     """The longest range that is read from it; None: any."""
     gap: str
-    """Silence longer than this is drawn as a gap: five minutes, when a GPU counts as silent; else two buckets."""
+    """Silence longer than this is drawn as a gap: `SILENT`, or two buckets where those are longer."""
+    step: str = ""
+    """Length of its buckets, as a unit of time; empty: rows."""
     whole: bool = False
     """Only buckets that are over at the end of the range. The bucket that is not has no stored row yet: putting it
     together from the level below, for 1,000 GPUs, takes longer than everything else. `read` has the hours of the day
     instead, `fleet_errors` the newest samples."""
     every: int = 1
     """Of so many buckets one is read."""
-
-    @property
-    def step(self) -> str:
-        """Length of its buckets, as a unit of time."""
-        return {"1min": "minute", "1hour": "hour"}.get(self.relation.rpartition("_")[2], "day")
+    by_usage: bool = False
+    """Its buckets are of one status and tenant each."""
 
     @property
     def raw(self) -> bool:
-        return self.time == "time"
+        return not self.step
 
     def within(self) -> str:
-        """The condition on the buckets that are read. All constants: of the part not stored nothing is planned."""
+        """The condition on the buckets that are read. `over` is of constants: of the part not stored nothing is
+        planned."""
         over = f" AND m.bucket < {self.running}" if self.whole else ""
         if self.every == 1:
             return over
@@ -69,6 +73,10 @@ class Level:
             return f"$__timeFilter(m.{self.time})"
         return f"m.{self.time} >= {self.first} AND m.{self.time} <= {TO}"
 
+    def buckets(self, number: int) -> str:
+        """Length of so many. Days in hours: a day of the session's time zone may have 23."""
+        return f"{24 * number} hours" if self.step == "day" else f"{number} {self.step}"
+
     def since_before(self) -> str:
         """The condition on the bucket that it is in the range, or one of the ten before: for `increases`."""
         return f"m.bucket >= {earlier(self.first, f'10 {self.step}')}"
@@ -85,11 +93,6 @@ class Level:
 
     def highest(self, column: str) -> str:
         return f"m.{column}" if self.raw else f"m.max_{column}"
-
-    @property
-    def by_usage(self) -> bool:
-        """Its buckets are of one status and tenant each."""
-        return self.relation == "gpu_usage_1hour"
 
     @property
     def begin(self) -> str:
@@ -124,17 +127,17 @@ class Level:
         return "1" if self.raw else "m.samples"
 
 
-_RAW: Final = Level("gpu_metrics", "time", "6 hours", "5 minutes")
-_MINUTE: Final = Level("gpu_metrics_1min", "bucket", "2 days", "5 minutes")
-_HOUR: Final = Level("gpu_metrics_1hour", "bucket", "60 days", "2 hours")
-_DAY: Final = Level("gpu_metrics_1day", "bucket", None, "2 days")
+_RAW: Final = Level("gpu_metrics", "time", "6 hours", SILENT)
+_MINUTE: Final = Level("gpu_metrics_1min", "bucket", "2 days", SILENT, "minute")
+_HOUR: Final = Level("gpu_metrics_1hour", "bucket", "60 days", "2 hours", "hour")
+_DAY: Final = Level("gpu_metrics_1day", "bucket", None, "2 days", "day")
 
 PER_GPU: Final = (_RAW, _MINUTE, _HOUR, _DAY)
 """For one host or one card. 6 h at 10 s are 2,160 points a GPU, 2 d of minutes 2,880, 60 d of hours 1,440: a panel is
-about 1,500 pixels wide. Rows are never read for more than a day."""
-USAGE: Final = (_RAW, _MINUTE, Level("gpu_usage_1hour", "bucket", "365 days", "2 hours"), _DAY)
-"""For what goes by status or tenant, of which the others keep the last of each bucket. 365 d of hours are what is kept,
-and of one GPU 8,760 rows."""
+about 1,500 pixels wide. Rows are never read for more than six hours."""
+USAGE: Final = (_RAW, _MINUTE, replace(_HOUR, relation="gpu_usage_1hour", upto="365 days", by_usage=True), _DAY)
+"""For what goes by status or tenant, of which the others keep the last of each bucket. 365 d of hours are what is kept
+(RETENTION_1HOUR's default), and of one GPU 8,760 rows."""
 _WHOLE_HOUR: Final = replace(_HOUR, whole=True)
 _WHOLE_DAY: Final = replace(_DAY, whole=True)
 FLEET: Final = (
@@ -164,11 +167,14 @@ def earlier(moment: str, interval: str) -> str:
     return f"({moment} AT TIME ZONE 'UTC' - INTERVAL '{interval}') AT TIME ZONE 'UTC'"
 
 
+LENGTH: Final = f"({TO} - {FROM} - INTERVAL '1 second')"
+"""Of the range, a second short: `now` may be read twice for "now-2h to now", which then is a millisecond longer."""
+
+
 def shown(levels: tuple[Level, ...], index: int) -> str:
     """The condition that the range shown is read from `levels[index]`."""
-    length = f"{TO} - {FROM}"
-    above = f"{length} > INTERVAL '{levels[index - 1].upto}'" if index else None
-    within = f"{length} <= INTERVAL '{levels[index].upto}'" if levels[index].upto else None
+    above = f"{LENGTH} > INTERVAL '{levels[index - 1].upto}'" if index else None
+    within = f"{LENGTH} <= INTERVAL '{levels[index].upto}'" if levels[index].upto else None
     return " AND ".join(condition for condition in (above, within) if condition)
 
 
@@ -239,7 +245,7 @@ def increases_of(columns: Sequence[str], carried: str, level: Level, source: str
     SELECT m.bucket AS time, {carried}, INTERVAL '{level.gap}' AS gap, {_grown(columns)}
     FROM {source}
     WINDOW before AS (PARTITION BY m.gpu_id ORDER BY m.bucket
-        RANGE BETWEEN INTERVAL '10 {level.step}' PRECEDING AND INTERVAL '1 {level.step}' PRECEDING)
+        RANGE BETWEEN INTERVAL '{level.buckets(10)}' PRECEDING AND INTERVAL '{level.buckets(1)}' PRECEDING)
 ) counted WHERE time >= {level.first} AND time <= {TO}"""
 
 

@@ -36,14 +36,24 @@ def peaks(column: str) -> str:
     """The highest of each bucket, where the range is read from buckets; of rows the value itself is shown."""
 
     def select(level: Level) -> str:
-        value = "NULL::smallint" if level.raw else level.highest(column)
-        return f"m.{level.time} AS time, gpu.name || ' peak' AS metric, {value} AS value, INTERVAL '{level.gap}' AS gap"
+        value = f"{level.highest(column)} AS value, INTERVAL '{level.gap}' AS gap"
+        return f"m.{level.time} AS time, gpu.name || ' peak' AS metric, {value}"
 
     levels = read(select, on_host, PER_GPU, skip_rows=True)
     return f"WITH {ON_HOST}, sample AS (\n{levels}\n)\n" + with_gaps(("value",), "metric")
 
 
 # --- by status -------------------------------------------------------------------------------------------------------
+
+
+def temperatures() -> str:
+    """WITH: `sample` has highest, sum and number of temperatures, and samples, of each bucket of the GPUs chosen."""
+    x = "gpu_temp"
+    return sample(
+        lambda level: (
+            f"{level.highest(x)} AS high, {level.total(x)} AS total, {level.count(x)} AS n, {level.samples} AS samples"
+        )
+    )
 
 
 def tagged(name: str = "sample") -> str:

@@ -126,7 +126,9 @@ class Grafana:
         """The document of an answer that is a success."""
         status = answer.status
         if 300 <= status < 400:
-            raise GrafanaError(self._clean(redirected(answer.headers.get("Location", ""), self.url, self._origin)))
+            raise GrafanaError(
+                self._clean(redirected(answer.headers.get("Location", ""), self.url, self._origin)), unclear=unclear
+            )
         document = answers.document(answer.body)
         if status >= 400:
             raise self._refused(request, answer, document, needs, unclear=unclear)

@@ -13,6 +13,8 @@ from services.grafana.client import Grafana
 from services.grafana.errors import GrafanaError, RefusedError
 from services.grafana.words import listed, visible
 
+USUAL: Final = "GPU Health Monitor"
+"""The title; of that folder alone the uid is surely ours."""
 _READ: Final = "folders:read (organization role Viewer)"
 _CREATE: Final = "folders:create (organization role Editor)"
 _PAGE: Final = 1000
@@ -36,11 +38,15 @@ class Folder:
 
 
 def find_or_create(grafana: Grafana, title: str, *, dry_run: bool) -> Folder:
-    """By our uid (renamed or moved, it stays ours), else by title in the root, else a new one. Raises GrafanaError."""
+    """By our uid (the usual folder, renamed or moved, stays ours), else by title in the root, else a new one. Raises
+    GrafanaError."""
     if not title:
         return _root()
     uid = uid_of(title)
-    found = _by_uid(grafana, uid) or _by_title(grafana, title)
+    found = _by_uid(grafana, uid)
+    if found is not None and found.title != title != USUAL:
+        raise GrafanaError(_taken(uid, found.title, title))
+    found = found or _by_title(grafana, title)
     if found is not None:
         return Folder(found.uid, found.title, "found")
     if dry_run:
@@ -88,12 +94,16 @@ def _created(grafana: Grafana, uid: str, title: str) -> Folder:
         if there is None:
             raise
         if there.title != title:
-            raise GrafanaError(
-                f"a folder with uid {uid} is there, but its title is '{visible(there.title)}', not {title!r}: take it "
-                f"with --folder-uid {uid}, or take another --folder"
-            ) from None
+            raise GrafanaError(_taken(uid, there.title, title)) from None
         # A conflict with an attempt of our own that nobody confirmed, or with another import at the same moment.
         return Folder(uid, title, "created" if error.unclear else "found")
+
+
+def _taken(uid: str, there: str, title: str) -> str:
+    return (
+        f"a folder with uid {uid} is there, but its title is '{visible(there)}', not {title!r}: take it with "
+        f"--folder-uid {uid}, or take another --folder"
+    )
 
 
 def _by_uid(grafana: Grafana, uid: str) -> answers.Folder | None:

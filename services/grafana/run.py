@@ -15,7 +15,7 @@ from services.grafana.address import parse
 from services.grafana.client import Grafana
 from services.grafana.credentials import Credentials
 from services.grafana.errors import GrafanaError, NoSourceError
-from services.grafana.folders import Folder, chosen, find_or_create
+from services.grafana.folders import USUAL, Folder, chosen, find_or_create
 from services.grafana.importing import Importer
 from services.grafana.report import Result, already, document, lines, problems
 from services.grafana.sources import Source
@@ -30,7 +30,6 @@ EXAMPLES: Final = """examples:
   gpumon grafana import --dry-run --json                                           what it would do
 A token: Grafana -> Administration -> Service accounts, role Editor (Admin for --create-datasource).
 Command lines are seen by other users of the host: there GRAFANA_TOKEN and GRAFANA_PASSWORD are the better way."""
-_FOLDER: Final = "GPU Health Monitor"
 _OLDEST: Final = 11
 """Major version: older ones lack routes, or take them and ignore fields (`folderUid` before 8), and panel options."""
 _LONGEST: Final = 3600.0
@@ -56,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--only", action="append", choices=sorted(dashboards.names()), metavar="NAME",
                       help=f"repeatable: {', '.join(sorted(dashboards.names()))} (default: all)")  # fmt: skip
     what.add_argument("--folder", metavar="TITLE",
-                      help=f'in the root; made where it is missing; "" is the root (default: {_FOLDER})')  # fmt: skip
+                      help=f'in the root; made where it is missing; "" is the root (default: {USUAL})')  # fmt: skip
     what.add_argument("--folder-uid", metavar="UID",
                       help="instead: one that is there, in any place, also of several with one title")  # fmt: skip
     _source_arguments(command.add_argument_group("data sources"))
@@ -185,7 +184,7 @@ def _check_version(version: str, url: str) -> None:
 def _folder(grafana: Grafana, args: argparse.Namespace) -> Folder:
     if args.folder_uid is not None:
         return chosen(grafana, args.folder_uid)
-    return find_or_create(grafana, _FOLDER if args.folder is None else args.folder, dry_run=args.dry_run)
+    return find_or_create(grafana, USUAL if args.folder is None else args.folder, dry_run=args.dry_run)
 
 
 def credentials(args: argparse.Namespace, settings: Settings) -> Credentials | None:

@@ -80,7 +80,7 @@ class Transport:
 
     def _named(self, error: Exception, request: Request) -> Exception:
         """What is no failure of the network is one of this program, and stays what it is."""
-        server = request.url.partition("/api/")[0]
+        server = request.url.rpartition("/api/")[0]
         if isinstance(error, failures.ReadTimeout):
             return BrokenError(
                 f"{server} took the request and gave no whole answer within {self._seconds:g} s; "
@@ -118,7 +118,7 @@ def _read(response: requests.Response, given_up: threading.Event) -> bytes:
         body += piece
         if len(body) > MOST_BYTES:
             raise BrokenError(
-                f"{response.url.partition('/api/')[0]} answers with more than {MOST_BYTES // 1024**2} MiB: that is no "
+                f"{response.url.rpartition('/api/')[0]} answers with more than {MOST_BYTES // 1024**2} MiB: that is no "
                 "answer of Grafana's API"
             )
         if given_up.is_set():

@@ -1,6 +1,7 @@
 """Takes docs/images/dashboard-*.png in a running Grafana, of data of the mock.
 
-Needs GPUMON_GRAFANA=http://user:password@host:port (a Grafana that reaches this machine) and Chromium.
+Needs GPUMON_GRAFANA=http://user:password@host:port (an admin of a Grafana on this very machine, as the database listens
+on 127.0.0.1 only; a data source and a dashboard are made there and deleted again) and Chromium.
 Example: GPUMON_GRAFANA=http://admin:admin@127.0.0.1:3000 python -m tests.pictures --only fleet --out /tmp
 """
 
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,13 +27,17 @@ from tests.pictures import fleet, host
 from tests.pictures.signed_in import signed_in
 from tests.support.database import migrated
 from tests.support.grafana_dashboards import committed
-from tests.support.real_grafana import RealGrafana, need_grafana
+from tests.support.real_grafana import RealGrafana
 
 IMAGES: Final = Path(__file__).parents[2] / "docs" / "images"
 MOST: Final = 250_000
 """Bytes of a picture: a page of documentation loads at once."""
 PATIENCE: Final = 60_000
 """ms of the page's own clock, which runs ahead while it waits for nothing: until every panel has its answer."""
+LIMIT: Final = 300
+"""s for Chromium altogether: ten times what it takes."""
+COLOURS: Final = 160
+"""Below that the shades of areas and doughnuts fall together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +63,10 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=IMAGES, help="folder (default: docs/images)")
     parser.add_argument("--browser", default="chromium", help="Chromium's command (default: %(default)s)")
     args = parser.parse_args()
-    grafana = need_grafana()
+    try:
+        grafana = RealGrafana.of_environment()
+    except ValueError as error:
+        parser.error(str(error))
     for name in [args.only] if args.only else sorted(PICTURES):
         path = args.out / f"dashboard-{name}.png"
         sys.stdout.write(f"{path}: {_take(grafana, PICTURES[name], path, args.browser)} bytes\n")
@@ -72,38 +81,41 @@ def _take(grafana: RealGrafana, picture: Picture, path: Path, browser: str) -> i
     with EmbeddedTimescale() as server, migrated(server.dsn) as connection:
         picture.fill(connection, end)
         connection.close()
-        grafana.add_database(guest, server.dsn, "gpu-telemetry (mock)")
-        document = {**board.document, "uid": guest, "title": guest, "id": None}
-        grafana.call("POST", "/api/dashboards/db", {"dashboard": document})
-        try:
-            _photograph(grafana, picture, guest, path, browser)
-        finally:
-            grafana.call("DELETE", f"/api/dashboards/uid/{guest}")
-            grafana.call("DELETE", f"/api/datasources/uid/{guest}")
-    return _shrink(path)
+        with grafana.database(guest, server.dsn, "gpu-telemetry (mock)"), tempfile.TemporaryDirectory() as folder:
+            document = {**board.document, "uid": guest, "title": guest, "id": None}
+            saved = grafana.call("POST", "/api/dashboards/db", {"dashboard": document})
+            try:
+                if saved.get("status") != "success":
+                    raise RuntimeError(f"Grafana does not take {picture.uid}: {saved}")
+                _photograph(grafana, picture, guest, taken := Path(folder) / path.name, browser)
+            finally:
+                grafana.call("DELETE", f"/api/dashboards/uid/{guest}")
+            return _shrink(taken, path)
 
 
 def _photograph(grafana: RealGrafana, picture: Picture, guest: str, path: Path, browser: str) -> None:
     chosen = "".join(f"&var-{name}={value}" for name, value in picture.chosen.items())
     width, height = picture.size
-    path.parent.mkdir(parents=True, exist_ok=True)
     with signed_in(*grafana.address, grafana.authorization) as base, tempfile.TemporaryDirectory() as profile:
         url = f"{base}/d/{guest}?kiosk&theme=light&refresh=&timezone=utc&var-GRAFANA_DS_UID={guest}{chosen}"
         command = [
-            browser, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
+            browser, "--headless=new", "--no-sandbox",  # as root Chromium has no sandbox
+            "--disable-gpu", "--hide-scrollbars",
             f"--user-data-dir={profile}", f"--window-size={width},{height}", f"--virtual-time-budget={PATIENCE}",
             f"--screenshot={path.resolve()}", url,
         ]  # fmt: skip
-        subprocess.run(command, check=True, capture_output=True, timeout=300)
+        subprocess.run(command, check=True, capture_output=True, timeout=LIMIT)
 
 
-def _shrink(path: Path) -> int:
-    """To at most 256 colours. Bytes. Raises ValueError above `MOST`."""
-    with Image.open(path) as image:
-        image.convert("RGB").quantize(colors=160, dither=Image.Dither.NONE).save(path, optimize=True)
-    size = path.stat().st_size
+def _shrink(taken: Path, path: Path) -> int:
+    """To `COLOURS`, in its place. Bytes. Raises ValueError above `MOST`."""
+    with Image.open(taken) as image:
+        image.convert("RGB").quantize(colors=COLOURS, dither=Image.Dither.NONE).save(taken, optimize=True)
+    size = taken.stat().st_size
     if size > MOST:
         raise ValueError(f"{path}: {size} bytes, more than {MOST}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(taken, path)
     return size
 
 

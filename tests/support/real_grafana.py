@@ -7,8 +7,10 @@ import json
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from psycopg.conninfo import conninfo_to_dict
 
@@ -22,8 +24,15 @@ TIMEOUT: Final = 60.0
 class RealGrafana:
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        self.address = parts.hostname or "127.0.0.1", parts.port or 80
-        self.authorization = "Basic " + base64.b64encode(f"{parts.username}:{parts.password}".encode()).decode()
+        if (
+            parts.scheme != "http"
+            or parts.path.strip("/")
+            or not (parts.hostname and parts.username and parts.password)
+        ):
+            raise ValueError(f"{VARIABLE} is not http://user:password@host:port")
+        self.address = parts.hostname, parts.port or 80
+        login = f"{unquote(parts.username)}:{unquote(parts.password)}"
+        self.authorization = "Basic " + base64.b64encode(login.encode()).decode()
         self._base = "http://{}:{}".format(*self.address)
         self._headers = {"Authorization": self.authorization, "Content-Type": "application/json"}
 
@@ -37,8 +46,17 @@ class RealGrafana:
         except urllib.error.HTTPError as error:
             return json.load(error)
 
-    def add_database(self, uid: str, dsn: str, name: str = "") -> None:
-        """A PostgreSQL data source; Grafana must be able to reach it under the address this machine uses."""
+    @classmethod
+    def of_environment(cls) -> RealGrafana:
+        """Raises ValueError."""
+        url = os.environ.get(VARIABLE)  # noqa: TID251 - the tests' own switch, no setting of the product
+        if not url:
+            raise ValueError(f"set {VARIABLE} to http://user:password@host:port, a Grafana on this machine")
+        return cls(url)
+
+    @contextmanager
+    def database(self, uid: str, dsn: str, name: str = "") -> Iterator[None]:
+        """A PostgreSQL data source for a while. Grafana must reach it under the address this machine uses."""
         where = conninfo_to_dict(dsn)
         answer = self.call("POST", "/api/datasources", {
             "uid": uid, "name": name or uid, "type": "grafana-postgresql-datasource", "access": "proxy",
@@ -46,9 +64,15 @@ class RealGrafana:
             "jsonData": {"database": where["dbname"], "sslmode": "disable", "timescaledb": True, "maxOpenConns": 2},
             "secureJsonData": {"password": where.get("password", "none")},
         })  # fmt: skip
-        assert "datasource" in answer, answer
-        health = self.call("GET", f"/api/datasources/uid/{uid}/health")
-        assert health["status"] == "OK", health
+        if "datasource" not in answer:
+            raise RuntimeError(f"Grafana does not take the data source: {answer}")
+        try:
+            health = self.call("GET", f"/api/datasources/uid/{uid}/health")
+            if health.get("status") != "OK":
+                raise RuntimeError(f"Grafana does not reach the database: {health}")
+            yield
+        finally:
+            self.call("DELETE", f"/api/datasources/uid/{uid}")
 
     def query(self, uid: str, sql: str, start: float, end: float, *, form: str = "table") -> dict[str, Any]:
         """The result of one query (frames, error) over a range in seconds; `sql` with its macros."""
@@ -63,7 +87,7 @@ class RealGrafana:
 
 
 def need_grafana() -> RealGrafana:
-    url = os.environ.get(VARIABLE)  # noqa: TID251 - the tests' own switch, no setting of the product
-    if not url:
-        missing("grafana", f"asks a real Grafana: set {VARIABLE} to http://user:password@host:port")
-    return RealGrafana(url)
+    try:
+        return RealGrafana.of_environment()
+    except ValueError as error:
+        missing("grafana", f"asks a real Grafana: {error}")

@@ -176,6 +176,29 @@ def test_the_status_timeline_changes_when_the_status_did(story: Story) -> None:
     ]
 
 
+def test_a_gpu_without_a_tag_does_not_hide_the_hosts_status(story: Story) -> None:
+    """Read by another exporter, which knows of no status."""
+    end = story.data.end + 2 * MINUTE
+    with story.connection.transaction(force_rollback=True):
+        other = register(story.connection, end, uuid="GPU-untagged", hostname=P40_HOST, index=2)
+        both = [{"time": end, "gpu_id": gpu, "gpu_temp": 40} for gpu in (p40(story), other)]
+        insert(story.connection, [{**both[0], "status_tag": "bench"}, both[1]])
+        story.connection.execute("SELECT refresh_gpu_latest()")
+        result = between(story, panel(HOST_UID, "Status Timeline"), end - MINUTE, end, {"host": P40_HOST})
+    assert [tag for _, tag in result.rows] == ["bench"]
+
+
+@pytest.mark.parametrize("title", ["Max Temp", "Avg Temp", "Total Samples"])
+def test_figures_without_status_need_no_status(story: Story, title: str) -> None:
+    """A database that was there before gpu_usage_1hour has minutes for its first weeks only; hours are there."""
+    query = panel(HOST_UID, title)
+    ends = (story.data.end - SPAN, story.data.end)
+    with story.connection.transaction(force_rollback=True):
+        before = between(story, query, *ends, {"host": P40_HOST}).rows
+        story.connection.execute("SELECT drop_chunks('gpu_usage_1hour', older_than => now() - INTERVAL '1 day')")
+        assert between(story, query, *ends, {"host": P40_HOST}).rows == before
+
+
 def test_status_is_exact_where_minutes_are_kept_no_more(story: Story) -> None:
     query = panel(HOST_UID, "Samples by Status")
     with story.connection.transaction(force_rollback=True):

@@ -27,9 +27,8 @@ def grafana() -> RealGrafana:
 def database(grafana: RealGrafana, timescale: str) -> Iterator[str]:
     """uid of a data source that is the tests' database."""
     uid = f"gpumon-test-{uuid.uuid4().hex[:8]}"
-    grafana.add_database(uid, timescale)
-    yield uid
-    grafana.call("DELETE", f"/api/datasources/uid/{uid}")
+    with grafana.database(uid, timescale):
+        yield uid
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=ids)

@@ -35,6 +35,16 @@ def test_of_two_the_one_with_our_uid_is_ours(grafana: FakeGrafana, run: Any) -> 
     assert "folder GPU Health Monitor (uid gpu-health-monitor): found\n" in run(grafana, "--only", "host").out
 
 
+def test_a_short_title_does_not_take_somebody_elses_uid(grafana: FakeGrafana, run: Any) -> None:
+    """`GPU` would be uid `gpu`, which may be anything; the usual folder, renamed, stays ours."""
+    grafana.folders = [folder("gpu", "Other"), folder("gpu-health-monitor", "Our GPUs")]
+    refused = run(grafana, "--folder", "GPU", "--only", "host")
+    assert refused.code == 1
+    assert "its title is 'Other'" in refused.err
+    assert grafana.dashboards == {}
+    assert run(grafana, "--only", "host", "--json").document["folder"]["title"] == "Our GPUs"
+
+
 def test_one_under_another_folder_is_not_ours(grafana: FakeGrafana, run: Any) -> None:
     """A list may hold it all the same: of folders shared with somebody who does not see their parent."""
     grafana.folders = [folder("ops", "Ops"), folder("nested", parentUid="ops")]

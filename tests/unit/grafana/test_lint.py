@@ -177,8 +177,14 @@ def queries_are_bounded_in_time(d: Dashboard) -> Problems:
 
 
 def nothing_is_drawn_over_gaps(d: Dashboard) -> Problems:
-    for panel in (p for p in d.panels() if p["type"] == "timeseries"):
-        if panel["fieldConfig"]["defaults"]["custom"].get("spanNulls") not in (False, panels.SILENCE):
+    """But over the nulls that another series' samples make."""
+    for panel in d.panels():
+        config = panel["fieldConfig"]
+        everywhere = [o["properties"] for o in config["overrides"] if o["matcher"]["options"] == "/.*/"]
+        spans = [p["value"] for properties in everywhere for p in properties if p["id"] == "custom.spanNulls"]
+        if panel["type"] == "timeseries":
+            spans = [config["defaults"]["custom"].get("spanNulls")]
+        if panel["type"] in ("timeseries", "state-timeline") and spans != [panels.SILENCE]:
             yield panel["title"], "spanNulls"
 
 

@@ -24,7 +24,7 @@ def length(text: str) -> dt.timedelta:
 
 def holds(condition: str, shown_range: dt.timedelta) -> bool:
     """Whether the condition over the length of the range is true."""
-    prefix = re.escape(f"{resolution.TO} - {resolution.FROM}")
+    prefix = re.escape(resolution.LENGTH)
     parts = re.findall(rf"{prefix} (<=|>) INTERVAL '([^']+)'", condition)
     assert len(parts) == max(1, condition.count(" AND ") + 1)
     return all(shown_range <= length(t) if sign == "<=" else shown_range > length(t) for sign, t in parts)
@@ -69,9 +69,17 @@ def test_fleet_reads_no_rows() -> None:
 @pytest.mark.parametrize("name", LADDERS)
 def test_a_gap_is_longer_than_from_one_bucket_that_is_read_to_the_next(name: str) -> None:
     """Else every bucket would be followed by a gap, and lines would be points."""
-    for level in LADDERS[name]:
-        step = {"minute": dt.timedelta(minutes=1), "hour": HOUR, "day": DAY}[level.step]
-        assert level.raw or length(level.gap) >= 2 * level.every * step
+    steps = {"minute": dt.timedelta(minutes=1), "hour": HOUR, "day": DAY}
+    for level in (level for level in LADDERS[name] if not level.raw):
+        assert length(level.gap) >= 2 * level.every * steps[level.step]
+
+
+@pytest.mark.parametrize("name", LADDERS)
+def test_a_range_that_is_a_millisecond_longer_is_read_from_the_same_level(name: str) -> None:
+    """Of "now-2h to now" `now` may be read twice."""
+    for index, level in enumerate(LADDERS[name]):
+        if level.upto is not None:
+            assert " - INTERVAL '1 second') <= INTERVAL" in shown(LADDERS[name], index)
 
 
 def test_levels_use_the_columns_their_tables_have() -> None:
@@ -93,9 +101,17 @@ def test_skipping_rows_leaves_their_branch_out() -> None:
     assert "FROM gpu_metrics m" in read(lambda level: level.time, _where)
 
 
+def queries(name: str) -> list[str]:
+    """What a ladder is read with."""
+    found = [read(lambda level: level.time, _where, LADDERS[name])]
+    if name in ("PER_GPU", "ERRORS"):
+        found.append(increases(["x"], "m.gpu_id", _where, LADDERS[name]))
+    return found
+
+
 @pytest.mark.parametrize("name", LADDERS)
 def test_buckets_are_read_from_the_one_in_which_the_range_begins(name: str) -> None:
-    for sql in (read(lambda level: level.time, _where, LADDERS[name]), increases(["x"], "m.gpu_id", _where)):
+    for sql in queries(name):
         for branch in sql.split("UNION ALL"):
             assert ("$__timeFilter(" in branch) == ("FROM gpu_metrics m" in branch)
             assert "FROM gpu_metrics m" in branch or f"', {resolution.FROM})" in branch
@@ -104,7 +120,7 @@ def test_buckets_are_read_from_the_one_in_which_the_range_begins(name: str) -> N
 @pytest.mark.parametrize("name", LADDERS)
 def test_a_level_that_is_not_shown_reaches_none_of_its_chunks(name: str) -> None:
     """Its time is bounded by -infinity: a plain false above a join would be noticed only after both are planned."""
-    for sql in (read(lambda level: level.time, _where, LADDERS[name]), increases(["x"], "m.gpu_id", _where)):
+    for sql in queries(name):
         for branch in sql.split("UNION ALL"):
             assert re.search(r" m\.(time|bucket) <= CASE WHEN [^\n]+ ELSE '-infinity' END", branch)
 
