@@ -57,9 +57,9 @@ SELECT max(hottest) AS hottest, sum(power) AS power, sum(without)::bigint AS "wi
             "Now", "Of the GPUs that report: highest temperature; power in all, a GPU in MIG instances counted once; "
             "how many have no power value, so that it is not in the sum; mean utilisation of GPUs and instances; how "
             "many GPUs throttle.",
-            style.COUNT, rows(now)).span(10).decimals(0),
-            {"/^hottest$/": {"unit": units.Celsius, **steps(style.TEMPERATURE)}, "/^power$/": {"unit": units.Watt},
-             "/^utilisation$/": {"unit": units.Percent},
+            style.COUNT, rows(now)).span(10),
+            {"/^hottest$/": {"unit": units.Celsius, **steps(style.TEMPERATURE)},
+             "/^power$/": {"unit": units.Watt, "decimals": 2}, "/^utilisation$/": {"unit": units.Percent},
              "/^(without power|throttled)$/": steps(style.ANY_IS_NOTABLE)}),
         panels.override(panels.number(
             "Freshness", "Age of the newest sample of the GPUs that report: of the median GPU, and of the oldest; and "
@@ -108,7 +108,7 @@ FROM (
 GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 1, 2, 3"""
     columns: Overrides = {
         "/temperature$/": {**cell(style.TEMPERATURE, units.Celsius), "decimals": 0},
-        "/^power$/": {"unit": units.Watt, "decimals": 0},
+        "/^power$/": {"unit": units.Watt, "decimals": 2},
         "/^(utilisation|memory)$/": {"unit": units.Percent, "decimals": 0},
         "/^silent$/": cell(style.ANY_IS_BAD, style.COUNT),
         "/^without power$/": cell(style.ANY_IS_NOTABLE, style.COUNT),
@@ -160,13 +160,13 @@ SELECT time, coalesce(cluster, 'none') AS metric, count(*) AS value, max(gap) AS
             "a GPU in MIG instances counts once." + level,
             units.Watt,
             series(power),
-        ),
+        ).no_value(style.NOT_YET),
         panels.areas(
             "GPUs reporting",
             "GPUs and MIG instances with a sample in each bucket." + level,
             style.COUNT,
             series(reporting),
-        ),
+        ).no_value(style.NOT_YET),
     ]
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from grafana import panels, style
+from grafana import counted, panels, style
 from grafana.fleet_gpus import BOARDS, LINKED, once
 from grafana.panels import AnyPanel
 from grafana.queries import rows, series
-from grafana.resolution import ERRORS, FROM, TO, Level, increases, increases_of, only, shown
+from grafana.resolution import ERRORS, Level, increases, increases_of, only, shown
 from grafana.selection import GPU_NAME, chosen, in_fleet
 from services.contract.catalogue import COUNTERS, Unit
 
@@ -25,10 +25,15 @@ RESTARTS: Final = (
 
 
 def errors() -> list[AnyPanel]:
-    xids = f"""SELECT time_bucket(greatest(({TO} - {FROM}) / 100, INTERVAL '1 minute'), e.time) AS time,
-    'XID ' || e.code AS metric, count(*) AS value
-FROM gpu_events e JOIN gpus g ON g.gpu_id = e.gpu_id
-WHERE e.kind = 'xid' AND $__timeFilter(e.time) AND {chosen()} GROUP BY 1, 2 ORDER BY 1, 2"""
+    xids = f"""WITH value AS (
+    SELECT time_bucket({counted.XID_STEP}, e.time) AS time, 'XID ' || e.code AS metric, count(*)::float8 AS value
+    FROM gpu_events e JOIN gpus g ON g.gpu_id = e.gpu_id
+    WHERE e.kind = 'xid' AND $__timeFilter(e.time) AND {chosen()} GROUP BY 1, 2
+)
+SELECT time, metric, value FROM value
+UNION ALL
+{counted.width(counted.XID_STEP)}
+ORDER BY 1, 2"""
     return [
         panels.bars(
             "XIDs", "XID errors by code. docs/xids.md says what each means and what to do.",
@@ -64,8 +69,9 @@ def _errors(columns: Sequence[str]) -> str:
 {increases}
 ), boards AS (
     SELECT time, {boards} FROM sample LEFT JOIN board USING (gpu_id) GROUP BY time, speaker
-)
-SELECT time, {grown} FROM boards GROUP BY 1 ORDER BY 1"""
+), fleet AS (
+    SELECT time, {grown} FROM boards GROUP BY 1
+){counted.bars({x: x for x in columns}, "fleet", ERRORS)}"""
 
 
 # --- increases, the newest two buckets from what they ended with -----------------------------------------------------

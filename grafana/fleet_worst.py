@@ -58,7 +58,7 @@ def most_throttled() -> AnyPanel:
 {read(select, in_fleet, RANKING, group="m.gpu_id")}
 )
 SELECT {WHO}, s.heat::float8 AS "by heat", s.power::float8 AS "by power",
-    s.share::float8 AS "minutes throttled", {WHERE}, g.gpu_id
+    s.share::float8 AS "share of minutes", {WHERE}, g.gpu_id
 FROM (
     SELECT gpu_id, sum(share) AS share, bool_or(held) AS held,
         {_spent("power_violation")} AS power,
@@ -67,7 +67,7 @@ FROM (
 ) s JOIN gpu g USING (gpu_id) WHERE s.heat > 0 OR s.power > 0 OR s.held
 ORDER BY coalesce(s.heat, 0) + coalesce(s.power, 0) DESC, s.share DESC NULLS LAST LIMIT 20"""
     columns: Overrides = {
-        "/^minutes throttled$/": {**cell(style.SHARE_THROTTLED, units.Percent), "decimals": 0, "custom.width": 130},
+        "/^share of minutes$/": {**cell(style.SHARE_THROTTLED, units.Percent), "decimals": 0, "custom.width": 130},
         "/^by /": {"unit": style.unit("power_violation")},
         **LINKED,
     }
@@ -76,7 +76,7 @@ ORDER BY coalesce(s.heat, 0) + coalesce(s.power, 0) DESC, s.share DESC NULLS LAS
         "How long clocks were held back within the time range, as the GPU counts it; and, up to an hour, in which "
         "share of the minutes they were held back at all (of hours and days it would say nothing). Over two days only "
         "boards that count the time themselves are in it." + TODAY,
-        rows(sql))  # fmt: skip
+        rows(sql)).no_value(style.NONE)  # fmt: skip
     return panels.override(panel, columns)
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
-from grafana import panels, style
+from grafana import counted, panels, style
 from grafana.frame import CARD_UID, event_annotations, page, postgres_variable
 from grafana.groups import Group, groups
 from grafana.host import throttle_map
@@ -37,13 +37,13 @@ SELECT v.gpu_temp AS temperature, v.memory_temp AS "memory temperature", v.power
         "/temperature$/": {"unit": units.Celsius, **steps(style.TEMPERATURE)},
         "/^power$/": {"unit": units.Watt},
         "/^(utilisation|memory)$/": {"unit": units.Percent},
-        "/^clock$/": {"unit": style.unit("sm_clock")},
+        "/^clock$/": {"unit": style.unit("sm_clock"), "decimals": 2},
     }
     newest = panels.number(
         "Now", "The newest sample; nothing where it is older than five minutes.", "none", rows(values)
     )
     return [
-        panels.override(newest.span(20).decimals(0), kinds),
+        panels.override(newest.span(20), kinds),
         panels.number("Age", "Time since the newest sample.", units.Seconds, rows(age), of=style.FRESHNESS).span(4),
     ]
 
@@ -65,10 +65,10 @@ SELECT h.valid_from AS "from", h.valid_to AS until, h.hostname AS host, h.rack, 
 FROM gpu_history h WHERE h.gpu_id = {CARD_ID} ORDER BY h.valid_from DESC"""
     reasons: Overrides = {
         "/^reason$/": {"mappings": [panels.text_map({
-            "unsupported": ("unsupported: this board has no such value", style.GREY),
-            "permission": ("permission: the exporter may not read it", style.ORANGE),
-            "failed": ("failed: reading it gave an error", style.RED),
-            "not_exposed": ("not exposed: the exporter is not asked for it", style.BLUE),
+            "unsupported": ("no such value on this board", style.GREY),
+            "permission": ("exporter may not read it", style.ORANGE),
+            "failed": ("reading it failed", style.RED),
+            "not_exposed": ("exporter is not asked for it", style.BLUE),
         })], "custom.cellOptions": {"type": "color-text"}},
     }  # fmt: skip
     return [
@@ -78,7 +78,8 @@ FROM gpu_history h WHERE h.gpu_id = {CARD_ID} ORDER BY h.valid_from DESC"""
             "Why there is no value",
             "Metrics this GPU has no value of, and why. Absent, forbidden, failed and zero differ.",
             rows(why)).span(8).height(10), reasons),
-        panels.table("Where it was", "Hosts, slots, drivers and firmware over time.", rows(stays)).span(24).height(5),
+        panels.table("Where it was", "Hosts, slots, drivers and firmware over time; the present stay has no end.",
+                     rows(stays)).span(24).height(5),
     ]  # fmt: skip
 
 
@@ -137,11 +138,10 @@ def _grown(group: Group) -> AnyPanel:
     """Bars: by how much counters grew in each bucket."""
     columns = [m.column for m in group.metrics]
     divisor, unit = style.SCALED.get(group.metrics[0].unit, (1, style.unit(columns[0])))
-    values = ", ".join(f"{x} / {divisor} AS {x}" if divisor != 1 else x for x in columns)
+    values = {x: f"{x} / {divisor}" if divisor != 1 else x for x in columns}
     sql = f"""WITH {CARD}, sample AS (
 {increases(columns, "m.gpu_id", of_card)}
-)
-SELECT time, {values} FROM sample ORDER BY 1"""
+){counted.bars(values, "sample")}"""
     return panels.bars(
         group.title, group.description + " Up to two days read from minutes, then hours, then days.", unit, series(sql)
     )

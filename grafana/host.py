@@ -135,9 +135,8 @@ def gpus() -> list[AnyPanel]:
     values = {"temperature": "gpu_temp", "memory temperature": "memory_temp", "power": "power_usage",
               "utilisation": "gpu_util", "memory": "memory_percent"}  # fmt: skip
     now = ", ".join(f'CASE WHEN {CURRENT} THEN v.{column} END AS "{name}"' for name, column in values.items())
-    sql = f"""SELECT {NAME_NOW} AS "GPU",
-    v.model, v.gpu_uuid AS "UUID", v.pci_bus_id AS "PCI", v.driver_version AS driver,
-    {now}, v.pod, extract(epoch FROM v.age)::float8 AS age, v.gpu_id, v.hostname
+    sql = f"""SELECT {NAME_NOW} AS "GPU", v.model, {now}, extract(epoch FROM v.age)::float8 AS age, v.pod,
+    v.driver_version AS driver, v.pci_bus_id AS "PCI", v.gpu_uuid AS "UUID", v.gpu_id, v.hostname
 {LATEST} ORDER BY g.gpu_index, g.instance_id NULLS FIRST"""
     url = card_url("${__data.fields.hostname:percentencode}", "${__data.fields.gpu_id}")
     columns: Overrides = {

@@ -194,11 +194,18 @@ def points(title: str, description: str, unit: str, query: Query) -> timeseries_
     return panel.point_size(4).show_points(options.VisibilityMode.ALWAYS)
 
 
-def bars(title: str, description: str, unit: str, query: Query) -> timeseries_builder.Panel:
-    """What happened in each bucket of time, stacked."""
+def bars(
+    title: str,
+    description: str,
+    unit: str,
+    query: Query,
+    align: options.BarAlignment = options.BarAlignment.AFTER,
+) -> timeseries_builder.Panel:
+    """What happened in each bucket of time, stacked. Buckets of SQL are named by their begin; a point of Prometheus is
+    about the time before it."""
     stacked = common.StackingConfig().mode(options.StackingMode.NORMAL).group("A")
     panel = lines(title, description, unit, query).draw_style(options.GraphDrawStyle.BARS).stacking(stacked)
-    return panel.fill_opacity(80).legend(_legend("sum")).min(0)
+    return panel.bar_alignment(align).bar_width_factor(0.95).fill_opacity(80).legend(_legend("sum")).min(0)
 
 
 def areas(title: str, description: str, unit: str, query: Query) -> timeseries_builder.Panel:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
+from grafana_foundation_sdk.models.common import BarAlignment
 
 from grafana import panels, style
 from grafana.frame import PIPELINE_UID, page, prometheus_variable
@@ -31,7 +32,8 @@ def _grown(metric: str, by: str) -> str:
 def _bars(title: str, description: str, metric: str, by: str) -> AnyPanel:
     """How much a counter grew in each bar."""
     query = prom(_grown(metric, by), f"{{{{{by}}}}}")
-    return panels.bars(title, description, style.COUNT, query).interval(BAR)
+    before = BarAlignment.BEFORE
+    return panels.bars(title, description, style.COUNT, query, before).interval(BAR).no_value(style.NONE)
 
 
 def _quantile(share: float, metric: str) -> str:
@@ -46,7 +48,7 @@ def health() -> list[AnyPanel]:
     return [
         _now("Targets down", "Exporters whose last scrape the collectors refused.", style.COUNT,
              "sum(1 - gpumon_collector_up)", style.ANY_IS_BAD),
-        _now("Samples per second", "Rows the sinks write.", style.COUNT,
+        _now("Rows per second", "Samples of GPUs that the sinks write; a row has dozens of values.", style.COUNT,
              f"sum(rate(gpumon_sink_rows_inserted_total{EVERY}))", style.PLAIN),
         _now("Freshness", "Scrape to commit, of the newest row of the last batch; the worst sink.", units.Seconds,
              "max(gpumon_sink_freshness_seconds_last)", style.INGEST_FRESHNESS),
@@ -80,7 +82,7 @@ def collector() -> list[AnyPanel]:
         "/^Time$/": {"custom.hidden": True},
     }
     return [
-        panels.lines("Samples", "Read from exporters, by collector.", units.CountsPerSecond,
+        panels.lines("Values scraped", "Read from exporters, by collector.", units.CountsPerSecond,
                      prom(_rate("gpumon_collector_samples_scraped_total", "instance"), "{{instance}}")),
         panels.lines(
             "Events", "Accepted: Kafka (or the database) acknowledged, or synced to the spool.", units.CountsPerSecond,

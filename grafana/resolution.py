@@ -217,6 +217,11 @@ def _grouped(by: str) -> str:
     return f"\nGROUP BY {by}" if by else ""
 
 
+def of_buckets(levels: tuple[Level, ...]) -> tuple[Level, ...]:
+    """The same with minutes in place of rows."""
+    return tuple(_MINUTE_OF_ROWS if level.raw else level for level in levels)
+
+
 def increases(
     columns: Sequence[str], carried: str, join: Callable[[Level], str], levels: tuple[Level, ...] = PER_GPU
 ) -> str:
@@ -226,7 +231,7 @@ def increases(
     with all counters, takes 0.7 s. The bucket before may be ten buckets back at most (ADR 3). They have
     no level of rows: where samples are read from rows, minutes are read here.
     """
-    counted = tuple(_MINUTE_OF_ROWS if level.raw else level for level in levels)
+    counted = of_buckets(levels)
     return "\nUNION ALL\n".join(
         increases_of(
             columns,

@@ -18,6 +18,8 @@ NO_VALUE: Final = "No value"
 """Where a query gives NULL or nothing: unknown is neither zero nor good."""
 NONE: Final = "None"
 """Where nothing is an answer: no events, none lost."""
+NOT_YET: Final = "Nothing yet: the running hour is not in it"
+"""Of a database younger than the buckets a range is read from."""
 
 COUNT: Final = "locale"
 """Grafana's unit of counts, with thousands apart and no decimals. Its "short" makes 1,234 GPUs "1 K"."""

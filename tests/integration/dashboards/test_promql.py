@@ -164,7 +164,7 @@ def value(world: World, title: str) -> float:
 
 def test_numbers_are_the_pipelines(world: World) -> None:
     """Four GPUs a second; the target nobody listens at is down; its address is on the panel; messages were rejected."""
-    wait_until(lambda: 2 < value(world, "Samples per second") < 6, within=WITHIN, what="four samples a second")
+    wait_until(lambda: 2 < value(world, "Rows per second") < 6, within=WITHIN, what="four samples a second")
     assert value(world, "Targets down") == 1
     assert value(world, "Database") == 1
     world.reject()

@@ -190,7 +190,7 @@ def nothing_is_drawn_over_gaps(d: Dashboard) -> Problems:
 
 def unknown_is_said(d: Dashboard) -> Problems:
     for panel in d.panels():
-        if panel["fieldConfig"]["defaults"].get("noValue") not in (style.NO_VALUE, style.NONE):
+        if panel["fieldConfig"]["defaults"].get("noValue") not in (style.NO_VALUE, style.NONE, style.NOT_YET):
             yield panel["title"], "noValue"
 
 
