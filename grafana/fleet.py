@@ -13,9 +13,10 @@ from grafana.fleet_errors import errors
 from grafana.fleet_gpus import BOARDS, HOST_LINK, NEWEST, NOW, NOW_AND_BOARDS, once, with_board
 from grafana.fleet_worst import hottest, lost, most_throttled
 from grafana.frame import FLEET_UID, page, postgres_variable
+from grafana.gaps import with_gaps
 from grafana.panels import AnyPanel, Overrides, cell, steps
 from grafana.queries import rows, series
-from grafana.resolution import FLEET, Level, read, with_gaps
+from grafana.resolution import FLEET, Level, read
 from grafana.selection import CLUSTER, HOSTS, IN_FLEET, MODEL, in_fleet
 from services.contract.clocks_event import THROTTLING
 

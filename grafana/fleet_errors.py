@@ -92,7 +92,7 @@ def fleet_increases(columns: Sequence[str], join: Callable[[Level], str]) -> tup
     minutes, *longer = ERRORS
     ctes, parts = [], [increases(columns, "m.gpu_id", join, (minutes,))]
     for index, level in enumerate(longer):
-        within = only(level, ERRORS, index + 1)
+        within = f"{only(level)} AND {shown(ERRORS, index + 1)}"
         finer, is_shown = ERRORS[index], shown(ERRORS, index + 1)
         ctes += [_end(columns, level, finer, join, within), _newest(columns, level, finer, join, is_shown)]
         parts.append(increases_of(columns, "m.gpu_id", level, f"({_buckets(columns, level, join, within)}) m"))

@@ -56,7 +56,7 @@ def with_board(_: Level) -> str:
 def once(column: str) -> str:
     """SQL: the sum over GPUs, a board counted once. In a query grouped by `speaker`, to be summed up after.
 
-    Of a board in instances what its speaker says, else the highest of what the others say: they repeat each other.
+    Of a board in instances the highest of what it and they say: they repeat each other, and where a board was cut or
+    made whole within a bucket, what one of them counted must not be hidden behind another's zero.
     """
-    of_board = f"max({column}) FILTER (WHERE gpu_id = speaker), max({column}) FILTER (WHERE speaker IS NOT NULL)"
-    return f"CASE WHEN speaker IS NULL THEN sum({column}) ELSE coalesce({of_board}) END"
+    return f"CASE WHEN speaker IS NULL THEN sum({column}) ELSE max({column}) END"

@@ -10,11 +10,12 @@ from grafana_foundation_sdk.models import units
 
 from grafana import counted, panels, style
 from grafana.frame import CARD_UID, event_annotations, page, postgres_variable
+from grafana.gaps import bands, with_gaps
 from grafana.groups import Group, groups
 from grafana.host import throttle_map
 from grafana.panels import AnyPanel, Overrides, steps
 from grafana.queries import rows, series
-from grafana.resolution import SILENT, USAGE, Level, bands, increases, read, with_gaps
+from grafana.resolution import SILENT, USAGE, Level, increases, read
 from grafana.selection import CARD, HOST, ONE_GPU, of_card
 from services.contract.catalogue import PROPERTIES, Kind, Metric, Unit
 from services.contract.clocks_event import THROTTLING
@@ -150,7 +151,8 @@ def _grown(group: Group) -> AnyPanel:
 def throttling() -> AnyPanel:
     def select(level: Level) -> str:
         bits = level.bits("clocks_event_reasons")
-        return f"m.{level.time} AS time, {bits} & {THROTTLING} AS throttling, INTERVAL '{level.gap}' AS gap"
+        when = f"m.{level.time} AS time, m.{level.time} AS until, INTERVAL '{level.gap}' AS gap"
+        return f"{when}, {bits} & {THROTTLING} AS throttling"
 
     sql = f"WITH {CARD}, sample AS (\n{read(select, of_card)}\n)\n{bands('throttling')}"
     return panels.states(

@@ -11,9 +11,10 @@ from grafana_foundation_sdk.models import units
 
 from grafana import panels, style
 from grafana.frame import HOST_UID, among, card_url, event_annotations, page, postgres_variable
+from grafana.gaps import bands
 from grafana.panels import HIDDEN, AnyPanel, Overrides, cell, fixed, link
 from grafana.queries import rows, series
-from grafana.resolution import FROM, SILENT, TO, bands
+from grafana.resolution import FROM, SILENT, TO
 from grafana.samples import MEAN, MEAN_WATTS, average, by_gpu, grown, peaks, tagged, temperatures
 from grafana.selection import GPU_NAME, GPUS, HOST, told_apart
 from services.contract.clocks_event import THROTTLING
@@ -81,7 +82,7 @@ def temperature() -> AnyPanel:
 
 def status_timeline() -> AnyPanel:
     host = f"""{tagged("of_gpus").rstrip()}, sample AS (
-SELECT time, max(nullif(tag, '{style.UNTAGGED}')) AS status, gap FROM of_gpus GROUP BY time, gap
+SELECT time, max(until) AS until, max(nullif(tag, '{style.UNTAGGED}')) AS status, gap FROM of_gpus GROUP BY time, gap
 )
 """
     return panels.states(
@@ -181,12 +182,12 @@ def clocks() -> list[AnyPanel]:
 
 def throttling() -> list[AnyPanel]:
     return [
-        panels.states(
+        panels.apart(panels.states(
             "Throttling",
             "Why the clocks were held back, from the bits of clocks_event_reasons; of buckets, every bit that was set. "
             "Idle, a clock somebody set and sync boost are not shown: they are nobody's trouble.",
             series(by_gpu(lambda level: f"{level.bits('clocks_event_reasons')} & {THROTTLING}", blank=True)),
-            throttle_map()),
+            throttle_map())),
     ]  # fmt: skip
 
 

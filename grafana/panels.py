@@ -214,6 +214,11 @@ def areas(title: str, description: str, unit: str, query: Query) -> timeseries_b
     return lines(title, description, unit, query).stacking(stacked).fill_opacity(30).min(0)
 
 
+def apart(panel: statetimeline.Panel) -> statetimeline.Panel:
+    """Bands whose rows are at times of their own: nulls shorter than `SILENCE` are no gap."""
+    return override(panel, {"/.*/": {"custom.spanNulls": SILENCE}})
+
+
 class _WithoutPager(statetimeline.Panel):
     """Grafana draws a pager below a single band too, unless a page has 0 of them, which the SDK's builder refuses."""
 
@@ -227,12 +232,12 @@ class _WithoutPager(statetimeline.Panel):
 def states(
     title: str, description: str, query: Query, mapping: models.ValueMapping | None, *, per_page: int = 0
 ) -> statetimeline.Panel:
-    """Coloured bands over time. A NULL is a gap. `per_page`: bands shown at once, where there may be many."""
+    """Coloured bands over time. A NULL is a gap, so several series must have rows at the same times, or `apart()`.
+    `per_page`: bands shown at once, where there may be many."""
     kind = statetimeline.Panel().per_page(per_page) if per_page else _WithoutPager()
     panel = _common(kind, title, description, "none", query).height(6).span(24)
     panel.merge_values(True).show_value(options.VisibilityMode.AUTO).row_height(0.9).fill_opacity(80).line_width(0)
     panel.legend(_legend()).tooltip(_all_values()).color_scheme(_palette())
-    override(panel, {"/.*/": {"custom.spanNulls": SILENCE}})
     return panel if mapping is None else panel.mappings([mapping])
 
 

@@ -26,7 +26,10 @@ def _rate(metric: str, by: str) -> str:
 
 
 def _grown(metric: str, by: str) -> str:
-    return f"sum by ({by}) (increase({metric}[$__interval]))"
+    """increase() does not see how a counter began: many appear with their first event. A series that is new while its
+    process was there before counts from zero."""
+    new = f"(({metric} unless {metric} offset $__interval) and on (job, instance) up offset $__interval == 1)"
+    return f"sum by ({by}) ({new} or increase({metric}[$__interval]))"
 
 
 def _bars(title: str, description: str, metric: str, by: str) -> AnyPanel:
@@ -50,8 +53,9 @@ def health() -> list[AnyPanel]:
              "sum(1 - gpumon_collector_up)", style.ANY_IS_BAD),
         _now("Rows per second", "Samples of GPUs that the sinks write; a row has dozens of values.", style.COUNT,
              f"sum(rate(gpumon_sink_rows_inserted_total{EVERY}))", style.PLAIN),
-        _now("Freshness", "Scrape to commit, of the newest row of the last batch; the worst sink.", units.Seconds,
-             "max(gpumon_sink_freshness_seconds_last)", style.INGEST_FRESHNESS),
+        _now("Freshness", "Scrape to commit, of the newest row of the last batch; the worst sink that writes.",
+             units.Seconds, f"max(gpumon_sink_freshness_seconds_last and on (job, instance) "
+             f"rate(gpumon_sink_rows_inserted_total{EVERY}) > 0)", style.INGEST_FRESHNESS),
         _now("Lag", "Messages in Kafka that are not in the database.", style.COUNT,
              "sum(gpumon_sink_lag_messages)", style.PLAIN),
         _now("Dead letters", "Messages that could not be stored, within the time range; `gpumon dlq` shows them.",

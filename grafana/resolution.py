@@ -32,6 +32,8 @@ class Level:
     """Silence longer than this is drawn as a gap: `SILENT`, or two buckets where those are longer."""
     step: str = ""
     """Length of its buckets, as a unit of time; empty: rows."""
+    kept: str | None = None
+    """How long it is kept by default; of what is older a range is read from the next level. None: for good."""
     whole: bool = False
     """Only buckets that are over at the end of the range. The bucket that is not has no stored row yet: putting it
     together from the level below, for 1,000 GPUs, takes longer than everything else. `read` has the hours of the day
@@ -127,15 +129,16 @@ class Level:
         return "1" if self.raw else "m.samples"
 
 
-_RAW: Final = Level("gpu_metrics", "time", "6 hours", SILENT)
-_MINUTE: Final = Level("gpu_metrics_1min", "bucket", "2 days", SILENT, "minute")
-_HOUR: Final = Level("gpu_metrics_1hour", "bucket", "60 days", "2 hours", "hour")
+_RAW: Final = Level("gpu_metrics", "time", "6 hours", SILENT, kept="7 days")
+_MINUTE: Final = Level("gpu_metrics_1min", "bucket", "2 days", SILENT, "minute", "30 days")
+_HOUR: Final = Level("gpu_metrics_1hour", "bucket", "60 days", "2 hours", "hour", "365 days")
 _DAY: Final = Level("gpu_metrics_1day", "bucket", None, "2 days", "day")
 
 PER_GPU: Final = (_RAW, _MINUTE, _HOUR, _DAY)
 """For one host or one card. 6 h at 10 s are 2,160 points a GPU, 2 d of minutes 2,880, 60 d of hours 1,440: a panel is
 about 1,500 pixels wide. Rows are never read for more than six hours."""
-USAGE: Final = (_RAW, _MINUTE, replace(_HOUR, relation="gpu_usage_1hour", upto="365 days", by_usage=True), _DAY)
+_USAGE: Final = replace(_HOUR, relation="gpu_usage_1hour", upto="365 days", gap=SILENT, by_usage=True)
+USAGE: Final = (_RAW, _MINUTE, _USAGE, _DAY)
 """For what goes by status or tenant, of which the others keep the last of each bucket. 365 d of hours are what is kept
 (RETENTION_1HOUR's default), and of one GPU 8,760 rows."""
 _WHOLE_HOUR: Final = replace(_HOUR, whole=True)
@@ -172,16 +175,27 @@ LENGTH: Final = f"({TO} - {FROM} - INTERVAL '1 second')"
 
 
 def shown(levels: tuple[Level, ...], index: int) -> str:
-    """The condition that the range shown is read from `levels[index]`."""
-    above = f"{LENGTH} > INTERVAL '{levels[index - 1].upto}'" if index else None
-    within = f"{LENGTH} <= INTERVAL '{levels[index].upto}'" if levels[index].upto else None
-    return " AND ".join(condition for condition in (above, within) if condition)
+    """The condition that the range shown is read from `levels[index]`: the first that is for its length and still kept.
+
+    By the length alone two hours of an incident ten days ago would be read from rows that are gone: "0 samples".
+    """
+    finer = [f"NOT {_fits(level)}" for level in levels[:index]]
+    return f"({' AND '.join([*finer, _fits(levels[index])])})"
 
 
-def only(level: Level, levels: tuple[Level, ...], index: int) -> str:
-    """The same as a condition on `level`'s time, so that it reaches its table through the join: the planner then looks
-    into none of its chunks. A plain `false` above a join is noticed only after both sides are planned: 4 to 13 ms."""
-    return f"m.{level.time} <= CASE WHEN {shown(levels, index)} THEN {TO} ELSE '-infinity' END"
+def _fits(level: Level) -> str:
+    conditions = [f"{LENGTH} <= INTERVAL '{level.upto}'"] if level.upto else []
+    conditions += [f"{FROM} > now() - INTERVAL '{level.kept}'"] if level.kept else []
+    return f"({' AND '.join(conditions) or 'true'})"
+
+
+def only(level: Level) -> str:
+    """That the range is not too long for a level, as a condition on its time, so that it reaches its table through the
+    join: the planner then looks into none of its chunks. A plain `false` above a join is noticed only after both sides
+    are planned: 4 to 13 ms."""
+    if level.upto is None:
+        return f"m.{level.time} <= {TO}"
+    return f"m.{level.time} <= CASE WHEN {LENGTH} <= INTERVAL '{level.upto}' THEN {TO} ELSE '-infinity' END"
 
 
 def read(
@@ -199,7 +213,8 @@ def read(
     """
     return "\nUNION ALL\n".join(
         f"SELECT {select(part)}\nFROM {part.relation} m {join(part)}"
-        f"\n    AND {part.during()}{part.within()}{after} AND {only(part, levels, index)}{_grouped(group)}"
+        f"\n    AND {part.during()}{part.within()}{after}"
+        f"\n    AND {only(level)} AND {shown(levels, index)}{_grouped(group)}"
         for index, level in enumerate(levels)
         for part, after in _parts(level)
         if not (skip_rows and level.raw)
@@ -237,7 +252,8 @@ def increases(
             columns,
             carried,
             level,
-            f"{level.relation} m {join(level)}\n        AND {level.since_before()} AND {only(level, counted, index)}",
+            f"{level.relation} m {join(level)}\n        AND {level.since_before()} AND {only(level)}"
+            f" AND {shown(counted, index)}",
         )
         for index, level in enumerate(counted)
     )
@@ -259,38 +275,3 @@ def _grown(columns: Sequence[str]) -> str:
         f"counter_increase(m.first_{x}, m.last_{x}, m.resets_{x}, last_value(m.last_{x}) OVER before)::float8 AS {x}"
         for x in columns
     )
-
-
-BLANK: Final = f"{FROM} - INTERVAL '1 day'"
-"""Time of a row of NULLs before the range: of an answer without rows a state timeline says it had no time field."""
-
-
-def with_gaps(columns: tuple[str, ...], series: str | None = None, blank: str = "") -> str:
-    """The rows of `sample` (time, series, columns, gap) in order, and a row of NULLs where it was silent.
-
-    Grafana would draw a line across the silence, and a state until its end. `blank`: rows before the range.
-    """
-    names = ", ".join(f'"{column}"' for column in columns)
-    nulls = ", ".join("NULL" for _ in columns)
-    key, by = (f"{series}, ", f"PARTITION BY {series} ") if series else ("", "")
-    return f"""SELECT time, {key}{names} FROM sample
-UNION ALL
-SELECT time + gap, {key}{nulls} FROM (
-    SELECT time, {key}gap, lead(time, 1, {TO}) OVER ({by}ORDER BY time) AS next FROM sample
-) silence WHERE next - time > gap{blank and f"{chr(10)}UNION ALL{chr(10)}{blank}"}
-ORDER BY {"1, 2" if series else "1"}"""
-
-
-def bands(column: str) -> str:
-    """States: the rows of `sample` (time, `column`, gap), gaps as in `with_gaps`, but only those that change something.
-
-    A state timeline merges equal neighbours anyway; 14 days of minutes are 20,160 rows, of which three may differ.
-    """
-    return f"""SELECT time, "{column}" FROM (
-SELECT *, "{column}" IS DISTINCT FROM lag("{column}") OVER (ORDER BY time) AS changes FROM (
-{with_gaps((column,))}
-) every
-) compared WHERE changes
-UNION ALL
-SELECT {BLANK}, NULL WHERE NOT EXISTS (SELECT FROM sample WHERE "{column}" IS NOT NULL)
-ORDER BY 1"""

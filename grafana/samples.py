@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from grafana import style
-from grafana.resolution import BLANK, PER_GPU, USAGE, Level, read, with_gaps
+from grafana.gaps import BLANK, with_gaps
+from grafana.resolution import PER_GPU, USAGE, Level, read
 from grafana.selection import ON_HOST, on_host
 
 MEAN: Final = "sum(total) / nullif(sum(n), 0)::float8"
@@ -79,13 +80,13 @@ def grown(column: str) -> str:
     """WITH: `sample` has `metric` and `value`, by how much a counter of each GPU grew from its first value within the
     range to its last, over silence too; NULL where it restarted unseen (ADR 3)."""
     counted = (
-        f"m.bucket AS time, gpu.name AS metric, m.gpu_id, gpu.since, m.first_{column} AS first, "
+        f"m.bucket AS time, gpu.name AS metric, m.gpu_id, gpu.visit, m.first_{column} AS first, "
         f"m.last_{column} AS last, m.resets_{column} AS resets"
     )
     return f"""WITH {ON_HOST}, part AS (
 {read(lambda _: counted, lambda level: f"{on_host(level)} AND m.last_{column} IS NOT NULL", PER_GPU[1:])}
 ), step AS (
-SELECT *, counter_increase(first, last, resets, lag(last) OVER (PARTITION BY gpu_id, since ORDER BY time)) AS grew
+SELECT *, counter_increase(first, last, resets, lag(last) OVER (PARTITION BY gpu_id, visit ORDER BY time)) AS grew
 FROM part
 ), sample AS (
 SELECT max(time) AS time, metric, CASE WHEN count(grew) = count(*) THEN sum(grew)::float8 END AS value

@@ -53,14 +53,18 @@ MODEL: Final = choice("model", "Model", _OPTIONS.format(column="model"), "Produc
 
 ON_HOST: Final = f"""stay AS (
     SELECT gpu_id, g.gpu_uuid, {GPU_NAME.format(at="h")} AS name, coalesce(h.valid_to, 'infinity') AS until,
-        CASE WHEN h.earliest THEN '-infinity' ELSE h.valid_from END AS since
+        CASE WHEN h.earliest THEN '-infinity' ELSE h.valid_from END AS since,
+        lag(h.valid_to) OVER (PARTITION BY gpu_id ORDER BY h.valid_from) < h.valid_from AS returned
     FROM gpu_history h JOIN gpus g USING (gpu_id) LEFT JOIN gpu_latest l USING (gpu_id)
     WHERE h.hostname IN (${{host:sqlstring}}) AND {among("gpu_id::text", "gpu")}
         AND (h.earliest OR h.valid_from <= {TO}) AND coalesce(h.valid_to, l.time, 'infinity') >= {FROM}
 ), gpu AS MATERIALIZED (
-    SELECT gpu_id, since, until, {told_apart("name", "gpu_id", "gpu_uuid")} AS name FROM stay
+    SELECT gpu_id, since, until, {told_apart("name", "gpu_id", "gpu_uuid")} AS name,
+        count(*) FILTER (WHERE returned) OVER (PARTITION BY gpu_id ORDER BY since) AS visit
+    FROM stay
 )"""
-"""Stays that reach into the range; one that nothing ended reaches to its GPU's newest sample."""
+"""Stays that reach into the range; one that nothing ended reaches to its GPU's newest sample. A stay ends with any
+change of the inventory (driver, rack); stays with nothing between them are one visit."""
 CHOSEN: Final = " AND ".join((
     among("coalesce({g}.cluster, 'none')", "cluster"),
     among("{g}.hostname", "host"),

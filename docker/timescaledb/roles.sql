@@ -22,3 +22,5 @@ GRANT gpu_writer TO timescale_sink;
 -- A panel over too much data gives up instead of holding the database.
 ALTER ROLE grafana SET statement_timeout = '60s';
 ALTER ROLE grafana SET default_transaction_read_only = on;
+-- A transaction that somebody's query opened and did not end would keep its connection, and fail who gets it next.
+ALTER ROLE grafana SET idle_in_transaction_session_timeout = '60s';

@@ -256,7 +256,7 @@ def test_a_gpu_in_mig_instances_is_counted_once_now(story: Story) -> None:
     before = now(story, "Now")
     of_board = reporting(story)[board]["power_usage"]
     ids = ", ".join(map(str, instances))
-    repeated = f"UPDATE gpu_metrics SET power_usage = {of_board + 1} WHERE gpu_id IN ({ids}) AND {recent(story)}"
+    repeated = f"UPDATE gpu_metrics SET power_usage = {of_board - 1} WHERE gpu_id IN ({ids}) AND {recent(story)}"
     alone = f"UPDATE gpu_metrics SET power_usage = NULL WHERE gpu_id = {board} AND {recent(story)}"
     with changed(story, repeated):
         assert now(story, "Now")["power"] == pytest.approx(before["power"], rel=1e-6)
@@ -266,7 +266,7 @@ def test_a_gpu_in_mig_instances_is_counted_once_now(story: Story) -> None:
         assert east["power"] == pytest.approx(sum(of_east), rel=1e-6)
     with changed(story, repeated, alone):
         shown = now(story, "Now")
-    assert shown["power"] == pytest.approx(before["power"] + 1, rel=1e-6)
+    assert shown["power"] == pytest.approx(before["power"] - 1, rel=1e-6)
     assert shown["without power"] == 0
 
 
@@ -341,3 +341,18 @@ def test_what_is_dated_ahead_has_no_age(story: Story) -> None:
     assert counted["reporting"] == len(reporting(story))
     with changed(story, "UPDATE gpu_latest SET time = now() + INTERVAL '2 minutes'"):
         assert now(story, "Freshness") == {"median": None, "oldest": None, "ahead": 120}
+
+
+def test_errors_in_the_hour_in_which_a_gpu_was_cut_are_not_hidden(story: Story) -> None:
+    """It says zero for the part of the hour in which it was whole; its instances had the errors after."""
+    _, instances = cut(story)
+    table, name = stored(story, "1hour"), "ecc_dbe_vol_total"
+    hour = begin_of(story.data.end - 10 * HOUR, HOUR)
+    mute = f"UPDATE {table} SET first_{name} = 0, last_{name} = 0"
+    had = f"UPDATE {table} SET last_{name} = 40 WHERE bucket = '{hour}'::timestamptz AND gpu_id = {instances[0]}"
+    later = (
+        f"UPDATE {table} SET first_{name} = 40, last_{name} = 40 WHERE bucket > '{hour}' AND gpu_id = {instances[0]}"
+    )
+    with changed(story, mute, had, later):
+        rows = asked(story, "Memory errors", hour - 2 * HOUR, hour + 3 * HOUR)
+    assert {row["time"]: row["value"] for row in rows if row["metric"] == name}[hour] == 40

@@ -199,6 +199,36 @@ def test_figures_without_status_need_no_status(story: Story, title: str) -> None
         assert between(story, query, *ends, {"host": P40_HOST}).rows == before
 
 
+def test_a_few_hours_of_last_week_are_read_from_what_is_kept_of_them(story: Story) -> None:
+    """Rows are dropped after a week; two hours ten days ago are minutes, a day thirty-five days ago would be hours."""
+    end = begin_of(story.data.end - 10 * DAY, HOUR) + 30 * MINUTE
+    rows = [row for row in story.data.rows if row["host"] == P40_HOST and end - 2 * HOUR <= row["time"] <= end]
+    assert rows
+    for title, wanted in (("Total Samples", len(rows)), ("Max Temp", max(temps(rows)))):
+        result = between(story, panel(HOST_UID, title), end - 2 * HOUR, end, {"host": P40_HOST})
+        assert result.rows == [(wanted,)], title
+    lines = between(story, panel(HOST_UID, "GPU Temperature"), end - 2 * HOUR, end, {"host": P40_HOST})
+    assert any(value is not None for value in lines.column("value"))
+
+
+def test_a_short_job_is_a_short_band_over_long_ranges(story: Story) -> None:
+    """Read from hours: it began and ended within one; before and after is one row of that hour."""
+    start = begin_of(story.data.end, HOUR) + HOUR  # nothing of that hour is stored
+    with story.connection.transaction(force_rollback=True):
+        gpu = register(story.connection, start, uuid="GPU-busy", hostname="busy", index=0)
+        tags = ["bench" if 10 <= minute < 15 else "idle" for minute in range(40)]
+        insert(
+            story.connection,
+            [{"time": start + n * MINUTE, "gpu_id": gpu, "status_tag": tag} for n, tag in enumerate(tags)],
+        )
+        end = start + 40 * MINUTE
+        bands = between(story, panel(HOST_UID, "Status Timeline"), end - 3 * DAY, end, {"host": "busy"}).rows
+    changes = [next(same) for _, same in groupby(bands, key=lambda band: band[1])]
+    assert [tag for _, tag in changes] == ["idle", "bench", "idle"]
+    assert changes[1][0] == start + 10 * MINUTE
+    assert changes[2][0] <= start + 20 * MINUTE
+
+
 def test_status_is_exact_where_minutes_are_kept_no_more(story: Story) -> None:
     query = panel(HOST_UID, "Samples by Status")
     with story.connection.transaction(force_rollback=True):

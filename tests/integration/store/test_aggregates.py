@@ -143,6 +143,20 @@ def test_a_restart_nobody_saw_is_unknown_not_negative(clean: Connection) -> None
     assert increases(clean) == [0, None, 1]
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/New_York"])
+def test_days_are_counted_once_also_when_clocks_change(clean: Connection, zone: str) -> None:
+    """The 25th of October 2026 has 25 hours in Berlin, the 1st of November in New York."""
+    start = dt.datetime(2026, 10, 20, 12, tzinfo=dt.UTC)
+    insert(clean, [counter(start + day * DAY, 24 * day) for day in range(20)])
+    clean.execute(f"SET timezone = '{zone}'".encode())
+    try:
+        query = "SELECT pcie_replay_counter_increase AS grown FROM gpu_increases_1day(%s, %s) ORDER BY bucket"
+        found = [row["grown"] for row in rows_of(clean, query, (start - DAY, start + 30 * DAY))]
+    finally:
+        clean.execute("RESET timezone")
+    assert found == [0] + [24] * 19
+
+
 def test_a_restart_in_the_first_sample_of_a_bucket(clean: Connection) -> None:
     insert(clean, [counter(START, 100), counter(START + MINUTE, 3, reset=100), counter(START + MINUTE * 2, 4)])
     assert increases(clean) == [0, 3, 1]

@@ -182,9 +182,10 @@ def nothing_is_drawn_over_gaps(d: Dashboard) -> Problems:
         config = panel["fieldConfig"]
         everywhere = [o["properties"] for o in config["overrides"] if o["matcher"]["options"] == "/.*/"]
         spans = [p["value"] for properties in everywhere for p in properties if p["id"] == "custom.spanNulls"]
-        if panel["type"] == "timeseries":
-            spans = [config["defaults"]["custom"].get("spanNulls")]
-        if panel["type"] in ("timeseries", "state-timeline") and spans != [panels.SILENCE]:
+        if panel["type"] == "timeseries" and config["defaults"]["custom"].get("spanNulls") != panels.SILENCE:
+            yield panel["title"], "spanNulls"
+        several = any("AS metric" in target.get("rawSql", "") for target in panel["targets"])
+        if panel["type"] == "state-timeline" and spans != ([panels.SILENCE] if several else []):
             yield panel["title"], "spanNulls"
 
 

@@ -8,7 +8,9 @@ import re
 import pytest
 
 from grafana import resolution
-from grafana.resolution import ERRORS, FLEET, PER_GPU, RANKING, USAGE, Level, increases, read, shown, with_gaps
+from grafana.gaps import with_gaps
+from grafana.resolution import ERRORS, FLEET, PER_GPU, RANKING, USAGE, Level, increases, read, shown
+from services.settings import load
 from tests.support.grafana_dashboards import committed
 from tests.support.grafana_sql import parse_duration
 
@@ -22,19 +24,27 @@ def length(text: str) -> dt.timedelta:
     return parse_duration(number + unit[0])
 
 
-def holds(condition: str, shown_range: dt.timedelta) -> bool:
-    """Whether the condition over the length of the range is true."""
-    prefix = re.escape(resolution.LENGTH)
-    parts = re.findall(rf"{prefix} (<=|>) INTERVAL '([^']+)'", condition)
-    assert len(parts) == max(1, condition.count(" AND ") + 1)
-    return all(shown_range <= length(t) if sign == "<=" else shown_range > length(t) for sign, t in parts)
+def holds(condition: str, shown_range: dt.timedelta, began: dt.timedelta | None = None) -> bool:
+    """Whether the condition over the length of the range, and over how long ago it began, is true."""
+    ago = began or shown_range
+    fits = re.sub(re.escape(resolution.LENGTH) + r" <= INTERVAL '([^']+)'",
+                  lambda m: str(shown_range <= length(m[1])), condition)  # fmt: skip
+    kept = re.sub(re.escape(resolution.FROM) + r" > now\(\) - INTERVAL '([^']+)'",
+                  lambda m: str(ago < length(m[1])), fits)  # fmt: skip
+    words = kept.replace("NOT", "not").replace("AND", "and").replace("true", "True")
+    assert not set(re.findall(r"\w+", words)) - {"True", "False", "not", "and"}, words
+    return bool(eval(words))
 
 
 @pytest.mark.parametrize("shown_range", RANGES, ids=str)
 @pytest.mark.parametrize("name", LADDERS)
-def test_exactly_one_level_is_read(name: str, shown_range: dt.timedelta) -> None:
+@pytest.mark.parametrize("began", [dt.timedelta(), 8 * DAY, 31 * DAY, 366 * DAY], ids=str)
+def test_exactly_one_level_is_read(name: str, shown_range: dt.timedelta, began: dt.timedelta) -> None:
     levels = LADDERS[name]
-    assert sum(holds(shown(levels, index), shown_range) for index in range(len(levels))) == 1
+    found = [holds(shown(levels, index), shown_range, shown_range + began) for index in range(len(levels))]
+    assert sum(found) == 1
+    kept = levels[found.index(True)].kept
+    assert kept is None or shown_range + began < length(kept)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +66,8 @@ def test_rows_are_never_read_for_more_than_a_day() -> None:
         for query in dashboard.queries():
             for branch in re.split(r"\nUNION ALL\n", query.sql):
                 if re.search(r"\bgpu_metrics m\b", branch):
-                    (limit,) = re.findall(r"<= INTERVAL '([^']+)'", branch)
-                    assert length(limit) <= DAY, query.name
+                    (limit,) = re.findall(r"CASE WHEN [^\n]+? <= INTERVAL '([^']+)' THEN", branch)
+                    assert length(limit) <= 6 * HOUR, query.name
                     branches += 1
     assert branches > 30
 
@@ -70,7 +80,7 @@ def test_fleet_reads_no_rows() -> None:
 def test_a_gap_is_longer_than_from_one_bucket_that_is_read_to_the_next(name: str) -> None:
     """Else every bucket would be followed by a gap, and lines would be points."""
     steps = {"minute": dt.timedelta(minutes=1), "hour": HOUR, "day": DAY}
-    for level in (level for level in LADDERS[name] if not level.raw):
+    for level in (level for level in LADDERS[name] if not (level.raw or level.by_usage)):  # those know their ends
         assert length(level.gap) >= 2 * level.every * steps[level.step]
 
 
@@ -80,6 +90,12 @@ def test_a_range_that_is_a_millisecond_longer_is_read_from_the_same_level(name: 
     for index, level in enumerate(LADDERS[name]):
         if level.upto is not None:
             assert " - INTERVAL '1 second') <= INTERVAL" in shown(LADDERS[name], index)
+
+
+def test_what_is_kept_is_what_is_kept_by_default() -> None:
+    settings = load()
+    kept = [settings.retention, settings.retention_1min, settings.retention_1hour]
+    assert [level.kept for level in PER_GPU] == [*kept, None]
 
 
 def test_levels_use_the_columns_their_tables_have() -> None:
@@ -122,7 +138,8 @@ def test_a_level_that_is_not_shown_reaches_none_of_its_chunks(name: str) -> None
     """Its time is bounded by -infinity: a plain false above a join would be noticed only after both are planned."""
     for sql in queries(name):
         for branch in sql.split("UNION ALL"):
-            assert re.search(r" m\.(time|bucket) <= CASE WHEN [^\n]+ ELSE '-infinity' END", branch)
+            last = "gpu_metrics_1day" in branch or "m.bucket >= time_bucket(INTERVAL '1 day'" in branch
+            assert last or re.search(r" m\.(time|bucket) <= CASE WHEN [^\n]+ ELSE '-infinity' END", branch)
 
 
 def test_increases_start_from_minutes() -> None:

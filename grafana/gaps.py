@@ -1,0 +1,47 @@
+"""Where there are no samples there is no line and no state."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana.resolution import FROM, TO
+
+BLANK: Final = f"{FROM} - INTERVAL '1 day'"
+"""Time of a row of NULLs before the range: of an answer without rows a state timeline says it had no time field."""
+
+
+def with_gaps(columns: tuple[str, ...], series: str | None = None, blank: str = "") -> str:
+    """The rows of `sample` (time, series, columns, gap) in order, and a row of NULLs where it was silent.
+
+    Grafana would draw a line across the silence, and a state until its end. `blank`: rows before the range.
+    """
+    names = ", ".join(f'"{column}"' for column in columns)
+    nulls = ", ".join("NULL" for _ in columns)
+    key, by = (f"{series}, ", f"PARTITION BY {series} ") if series else ("", "")
+    return f"""SELECT time, {key}{names} FROM sample
+UNION ALL
+SELECT time + gap, {key}{nulls} FROM (
+    SELECT time, {key}gap, lead(time, 1, {TO}) OVER ({by}ORDER BY time) AS next FROM sample
+) silence WHERE next - time > gap{blank and f"{chr(10)}UNION ALL{chr(10)}{blank}"}
+ORDER BY {"1, 2" if series else "1"}"""
+
+
+def bands(column: str) -> str:
+    """States: the rows of `sample` (time, until, `column`, gap) that change something; and where nothing follows the
+    end of a row within `gap`, what another row says that reaches over it, else nothing.
+
+    A state timeline merges equal neighbours anyway; two days of minutes are 2,880 rows, of which three may differ.
+    """
+    return f"""SELECT time, "{column}" FROM (
+SELECT *, "{column}" IS DISTINCT FROM lag("{column}") OVER (ORDER BY time) AS changes FROM (
+SELECT time, "{column}" FROM sample
+UNION ALL
+SELECT until + gap, (
+    SELECT other."{column}" FROM sample other WHERE other.time <= ended.until + ended.gap
+        AND other.until >= ended.until + ended.gap ORDER BY other.time DESC LIMIT 1)
+FROM (SELECT until, gap, lead(time, 1, {TO}) OVER (ORDER BY time) AS next FROM sample) ended WHERE next - until > gap
+) every
+) compared WHERE changes
+UNION ALL
+SELECT {BLANK}, NULL WHERE NOT EXISTS (SELECT FROM sample WHERE "{column}" IS NOT NULL)
+ORDER BY 1"""
