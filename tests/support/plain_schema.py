@@ -11,6 +11,7 @@ from services.store.connect import Connection
 from services.store.migrations import read
 
 _HYPERTABLE = re.compile(r"^SELECT create_hypertable\([^;]*;", re.MULTILINE)
+_AGGREGATE = re.compile(r"\bgpu_metrics_1(min|hour|day)\b")
 _JOB = re.compile(r"^SELECT add_job\([^;]*;", re.MULTILINE)
 _COLUMNSTORE = re.compile(r"^ALTER TABLE \w+ SET \(\s*timescaledb[^;]*;", re.MULTILINE)
 
@@ -18,7 +19,7 @@ _COLUMNSTORE = re.compile(r"^ALTER TABLE \w+ SET \(\s*timescaledb[^;]*;", re.MUL
 def build(connection: Connection) -> None:
     """Run every migration that needs nothing of TimescaleDB but hypertables, which become plain tables."""
     for migration in read():
-        if "timescaledb.continuous" in migration.sql or "gpu_metrics_1min" in migration.sql:
+        if "timescaledb.continuous" in migration.sql or _AGGREGATE.search(migration.sql):
             continue
         plain = _JOB.sub("", _COLUMNSTORE.sub("", _HYPERTABLE.sub("", migration.sql)))
         with connection.transaction():
