@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
-from grafana.resolution import FROM, PER_GPU, TO, Level, of_buckets, shown
+from grafana.resolution import PER_GPU, Level, of_buckets, shown
 
 
 def bars(values: Mapping[str, str], source: str, levels: tuple[Level, ...] = PER_GPU) -> str:
@@ -34,7 +33,3 @@ def width(step: str, condition: str = "true") -> str:
     two neighbours are apart, and one that stands alone as wide as the panel."""
     return f"""SELECT min(time) - {step}, min(metric), NULL::float8 FROM value
     WHERE {condition} HAVING count(*) > 0"""
-
-
-XID_STEP: Final = f"greatest(({TO} - {FROM}) / 100, INTERVAL '1 minute')"
-"""A hundredth of the range: bars of a dozen pixels."""

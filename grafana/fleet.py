@@ -23,11 +23,11 @@ from services.contract.clocks_event import THROTTLING
 SLOTS: Final = 16
 """GPUs of the largest single host (HGX with two baseboards); a host's hottest GPU has a column of its own anyway."""
 WITHOUT_POWER: Final = (
-    "CASE WHEN speaker IS NULL THEN count(*) FILTER (WHERE power IS NULL) ELSE (max(power) IS NULL)::int END"
+    "CASE WHEN board_id IS NULL THEN count(*) FILTER (WHERE power IS NULL) ELSE (max(power) IS NULL)::int END"
 )
 """How many GPUs have no power value; of a board in instances it is enough that one has. In a query as for `once`."""
 _HELD: Final = f"count(*) FILTER (WHERE clocks_event_reasons & {THROTTLING} <> 0)"
-THROTTLED: Final = f"CASE WHEN speaker IS NULL THEN {_HELD} ELSE sign({_HELD})::int END"
+THROTTLED: Final = f"CASE WHEN board_id IS NULL THEN {_HELD} ELSE sign({_HELD})::int END"
 """How many are held back; a board in instances once, since each of them may repeat its reasons."""
 
 # --- now -------------------------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def counts() -> list[AnyPanel]:
     now = f"""WITH {NOW_AND_BOARDS}, boards AS (
     SELECT max(gpu_temp) AS hottest, {once("power")} AS power, {WITHOUT_POWER} AS without,
         sum(gpu_util) AS total, count(gpu_util) AS n, count(clocks_event_reasons) AS told, {THROTTLED} AS throttled
-    FROM now LEFT JOIN board USING (gpu_id) WHERE NOT silent GROUP BY speaker
+    FROM now LEFT JOIN board USING (gpu_id) WHERE NOT silent GROUP BY board_id
 )
 SELECT max(hottest) AS hottest, sum(power) AS power, sum(without)::bigint AS "without power",
     sum(total) / nullif(sum(n), 0)::float8 AS utilisation,
@@ -96,7 +96,7 @@ def by_model() -> AnyPanel:
     SELECT cluster, datacenter, model, max(gpu_temp) AS hottest, sum(gpu_temp) AS heat, count(gpu_temp) AS warm,
         {once("power")} AS power, {WITHOUT_POWER} AS without, sum(gpu_util) AS total, count(gpu_util) AS n,
         sum(memory_percent) AS memory, count(memory_percent) AS m
-    FROM now LEFT JOIN board USING (gpu_id) WHERE NOT silent GROUP BY 1, 2, 3, speaker
+    FROM now LEFT JOIN board USING (gpu_id) WHERE NOT silent GROUP BY 1, 2, 3, board_id
 )
 SELECT k.cluster, k.datacenter, k.model, k."GPUs", k.hosts, k.silent,
     sum(heat) / nullif(sum(warm), 0)::float8 AS "mean temperature", max(hottest) AS "highest temperature",
@@ -132,14 +132,14 @@ def _place(level: Level) -> str:
 
 
 def _watts(level: Level) -> str:
-    return f"{_place(level)}, {level.average('power_usage')} AS watts, m.gpu_id, board.speaker"
+    return f"{_place(level)}, {level.average('power_usage')} AS watts, m.gpu_id, board.board_id"
 
 
 def over_time() -> list[AnyPanel]:
     power = f"""WITH {BOARDS}, each AS (
 {read(_watts, with_board, FLEET)}
 ), boards AS (
-SELECT time, cluster, {once("watts")} AS watts, max(gap) AS gap FROM each GROUP BY 1, 2, speaker
+SELECT time, cluster, {once("watts")} AS watts, max(gap) AS gap FROM each GROUP BY 1, 2, board_id
 ), sample AS (
 SELECT time, coalesce(cluster, 'none') AS metric, sum(watts) AS value, max(gap) AS gap FROM boards GROUP BY 1, 2
 )

@@ -9,7 +9,7 @@ from grafana import counted, panels, style
 from grafana.fleet_gpus import BOARDS, LINKED, once
 from grafana.panels import AnyPanel
 from grafana.queries import rows, series
-from grafana.resolution import ERRORS, Level, increases, increases_of, only, shown
+from grafana.resolution import ERRORS, FROM, TO, Level, increases, increases_of, only, shown
 from grafana.selection import GPU_NAME, chosen, in_fleet
 from services.contract.catalogue import COUNTERS, Unit
 
@@ -23,16 +23,19 @@ RESTARTS: Final = (
     "What MIG instances repeat of their GPU counts once."
 )
 
+XID_STEP: Final = f"greatest(({TO} - {FROM}) / 100, INTERVAL '1 minute')"
+"""A hundredth of the range: bars of a dozen pixels."""
+
 
 def errors() -> list[AnyPanel]:
     xids = f"""WITH value AS (
-    SELECT time_bucket({counted.XID_STEP}, e.time) AS time, 'XID ' || e.code AS metric, count(*)::float8 AS value
+    SELECT time_bucket({XID_STEP}, e.time) AS time, 'XID ' || e.code AS metric, count(*)::float8 AS value
     FROM gpu_events e JOIN gpus g ON g.gpu_id = e.gpu_id
     WHERE e.kind = 'xid' AND $__timeFilter(e.time) AND {chosen()} GROUP BY 1, 2
 )
 SELECT time, metric, value FROM value
 UNION ALL
-{counted.width(counted.XID_STEP)}
+{counted.width(XID_STEP)}
 ORDER BY 1, 2"""
     return [
         panels.bars(
@@ -68,7 +71,7 @@ def _errors(columns: Sequence[str]) -> str:
     return f"""WITH {BOARDS}, {ctes}, sample AS (
 {increases}
 ), boards AS (
-    SELECT time, {boards} FROM sample LEFT JOIN board USING (gpu_id) GROUP BY time, speaker
+    SELECT time, {boards} FROM sample LEFT JOIN board USING (gpu_id) GROUP BY time, board_id
 ), fleet AS (
     SELECT time, {grown} FROM boards GROUP BY 1
 ){counted.bars({x: x for x in columns}, "fleet", ERRORS)}"""

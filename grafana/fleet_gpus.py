@@ -35,28 +35,27 @@ NOW: Final = f"""now AS (
 """CTE: the same with the newest sample's values."""
 
 _BOARD: Final = """board AS NOT MATERIALIZED (
-    SELECT gpu_id, speaker FROM gpus JOIN (
-        SELECT gpu_uuid, coalesce(min(gpu_id) FILTER (WHERE instance_id IS NULL), min(gpu_id)) AS speaker
+    SELECT gpu_id, board_id FROM gpus JOIN (
+        SELECT gpu_uuid, min(gpu_id) AS board_id
         FROM gpus GROUP BY 1 HAVING count(instance_id) > 0
     ) cut USING (gpu_uuid)
 )"""
 BOARDS: Final = f"{IN_FLEET}, {_BOARD}"
-"""CTEs `gpu` and `board`: of each GPU that is or was in MIG instances, and of these, who speaks for it: the GPU itself,
-or else its first instance. dcgm-exporter repeats what is measured of the whole GPU (power, ECC and link errors, ...)
-with each instance, and then has no series of the GPU itself (its issues 317, 353 and 561); our exporter and the mock
-do not."""
+"""CTEs `gpu` and `board`: of each GPU that is or was in MIG instances, and of these, which board it is. dcgm-exporter
+repeats what is measured of the whole GPU (power, ECC and link errors, ...) with each instance, and then has no series
+of the GPU itself (its issues 317, 353 and 561); our exporter and the mock do not."""
 NOW_AND_BOARDS: Final = f"{NOW}, {_BOARD}"
 
 
 def with_board(_: Level) -> str:
-    """Samples of the fleet, with `board.speaker`, NULL where there are no instances."""
+    """Samples of the fleet, with `board.board_id`, NULL where there are no instances."""
     return "JOIN gpu USING (gpu_id) LEFT JOIN board USING (gpu_id) WHERE true"
 
 
 def once(column: str) -> str:
-    """SQL: the sum over GPUs, a board counted once. In a query grouped by `speaker`, to be summed up after.
+    """SQL: the sum over GPUs, a board counted once. In a query grouped by `board_id`, to be summed up after.
 
     Of a board in instances the highest of what it and they say: they repeat each other, and where a board was cut or
     made whole within a bucket, what one of them counted must not be hidden behind another's zero.
     """
-    return f"CASE WHEN speaker IS NULL THEN sum({column}) ELSE max({column}) END"
+    return f"CASE WHEN board_id IS NULL THEN sum({column}) ELSE max({column}) END"

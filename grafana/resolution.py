@@ -1,8 +1,8 @@
 """Which table a range of time is read from: rows, minutes, hours or days.
 
 A query is a UNION ALL with a branch for each level. Each branch has the condition that the range shown is one it is
-for; Grafana's macros make it a comparison of constants, which PostgreSQL folds while it plans: one branch is run, of
-the others nothing is left in the plan but `One-Time Filter: false`.
+for. That the range is not too long Grafana's macros make a comparison of constants, so that nothing of a finer level is
+planned; that the level still keeps so old a range is decided once, when the query begins (`One-Time Filter`).
 """
 
 from __future__ import annotations

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from services.store.connect import Connection
-from tests.support.database import insert, refresh, register, rows_of, value_of
+from services.store.policies import REFRESH
+from tests.support.database import insert, refresh, register, rows_of, run_job, value_of
 
 pytestmark = pytest.mark.timescale
 
@@ -79,7 +80,8 @@ def test_it_outlives_rows_and_minutes(connection: Connection, now: dt.datetime) 
     for number, tag in enumerate(("idle", "bench", "idle")):
         insert(connection, [{"time": hour + number * 10 * MINUTE, "gpu_id": gpu, "status_tag": tag}])
     insert(connection, [{"time": now, "gpu_id": gpu}])
-    refresh(connection)
+    for level in ("gpu_metrics_1min", "gpu_usage_1hour"):
+        run_job(connection, REFRESH, level)  # its policy reaches back as far as minutes are kept
     for relation in ("gpu_metrics", "gpu_metrics_1min"):
         connection.execute(f"SELECT drop_chunks('{relation}', older_than => now() - INTERVAL '1 day')".encode())
     assert value_of(connection, "SELECT count(*) FROM gpu_metrics_1min WHERE bucket < now() - INTERVAL '1 day'") == 0

@@ -17,24 +17,9 @@ from services.andon import (
 )
 from services.andon.metrics import of_values
 from services.settings import load
+from tests.support.clock import HandClock
 
 GIB = 1024**3
-
-
-class HandClock:
-    """Moves when told to."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def gpu(**values: float) -> GpuMetrics:
@@ -107,7 +92,7 @@ def test_severities_and_messages() -> None:
 
 
 def test_idleness_is_counted_from_the_first_idle_reading_and_ends_with_work() -> None:
-    clock = HandClock()
+    clock = HandClock(1000.0)
     andon = AndonSystem(clock=clock)
     idle, busy = gpu(utilization_percent=0), gpu(utilization_percent=5)
     assert andon.check([idle]) == []
@@ -121,7 +106,7 @@ def test_idleness_is_counted_from_the_first_idle_reading_and_ends_with_work() ->
 
 
 def test_a_gpu_that_does_not_tell_its_utilisation_is_not_idle() -> None:
-    clock = HandClock()
+    clock = HandClock(1000.0)
     andon = AndonSystem(clock=clock)
     andon.check([gpu(utilization_percent=0)])
     clock.now += 400
@@ -130,7 +115,7 @@ def test_a_gpu_that_does_not_tell_its_utilisation_is_not_idle() -> None:
 
 
 def test_gpus_of_several_hosts_with_one_number_are_told_apart() -> None:
-    clock = HandClock()
+    clock = HandClock(1000.0)
     andon = AndonSystem(clock=clock)
     one = GpuMetrics(0, "a", utilization_percent=0, identity="GPU-a")
     other = GpuMetrics(0, "b", utilization_percent=90, identity="GPU-b")

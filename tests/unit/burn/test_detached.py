@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from services.burn import detached, tmux
 from services.burn.tmux import Pane
+from tests.support.clock import HandClock
 
 RUNS, REFUSED = Pane(ended=False), Pane(ended=True, status=2)
 BEGUN = "2026-01-04T00:00:00+00:00 phase pre-idle: 180 s, idle\n"
-
-
-class Clock:
-    def __init__(self, then: Callable[[float], None] = lambda _: None) -> None:
-        self.now = 0.0
-        self._then = then
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-        self._then(self.now)
 
 
 @pytest.fixture
@@ -52,7 +36,7 @@ def test_it_has_begun_once_the_first_phase_is_in_the_log(log: Path, monkeypatch:
         if now > 2:
             log.write_text(BEGUN)
 
-    clock = Clock(after_two_seconds)
+    clock = HandClock(then=after_two_seconds)
     assert detached.confirm("s", log, clock) == RUNS
     assert clock.now == pytest.approx(2.1, abs=0.1)
     assert gone == []
@@ -60,20 +44,20 @@ def test_it_has_begun_once_the_first_phase_is_in_the_log(log: Path, monkeypatch:
 
 def test_a_run_that_is_refused_is_seen_at_once(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     panes(monkeypatch, RUNS, REFUSED)
-    clock = Clock()
+    clock = HandClock()
     assert detached.confirm("s", log, clock) == REFUSED
     assert clock.now == pytest.approx(0.1)
 
 
 def test_the_exit_status_may_come_after_the_end(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     panes(monkeypatch, Pane(ended=True), REFUSED)
-    assert detached.confirm("s", log, Clock()) == REFUSED
+    assert detached.confirm("s", log, HandClock()) == REFUSED
 
 
 def test_a_session_that_never_begins_is_ended(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gone = panes(monkeypatch, RUNS)
     with pytest.raises(tmux.TmuxError, match=r"no phase had begun after 30 s, so the session was ended; see .*burn-1"):
-        detached.confirm("s", log, Clock())
+        detached.confirm("s", log, HandClock())
     assert gone == ["s"]
 
 

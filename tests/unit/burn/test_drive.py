@@ -21,27 +21,15 @@ from services.host.series import Sample
 from services.host.stop import Stop
 from services.host.tags import Tags
 from services.host.telemetry import Gpu
+from tests.support.clock import HandClock
 
 BEFORE = Status(tag="prod", memo="before")
-
-
-class Clock:
-    now = 1000.0
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class FakeStop(Stop):
     """`at`: when the signal comes."""
 
-    def __init__(self, clock: Clock, at: float = float("inf")) -> None:
+    def __init__(self, clock: HandClock, at: float = float("inf")) -> None:
         super().__init__()
         self._clock, self._at = clock, at
 
@@ -54,7 +42,7 @@ class FakeStop(Stop):
 class FakeMonitor:
     """What `state` says at a time."""
 
-    def __init__(self, clock: Clock, state: Callable[[float], State]) -> None:
+    def __init__(self, clock: HandClock, state: Callable[[float], State]) -> None:
         self._clock, self._state = clock, state
 
     def state(self) -> State:
@@ -90,7 +78,7 @@ class Run:
                  idle: float = 10) -> None:  # fmt: skip
         self.path = tmp_path / "status.json"
         status.write(self.path, BEFORE)
-        self.clock = Clock()
+        self.clock = HandClock(1000.0)
         self.screen = FakeScreen()
         self.journal = Journal(tmp_path / "logs", "burn-1", self.clock)
         self.tags = Tags(self.path, final, self.journal.tell)

@@ -18,21 +18,7 @@ from services.host.live import Look, State
 from services.host.series import Sample
 from services.host.telemetry import Gpu, Telemetry
 from services.settings import Settings, load
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_760_000_000.0
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
+from tests.support.clock import HandClock
 
 BEGIN = 1_760_000_000.0
 
@@ -48,7 +34,7 @@ def settings(tmp_path: Path) -> Settings:
 
 def test_without_database_and_spool_the_live_readings_tell(tmp_path: Path) -> None:
     outcome = Outcome(begin=BEGIN, end=BEGIN + 300)
-    report = reporting.report_of(settings(tmp_path), outcome, live(), Clock(), None)
+    report = reporting.report_of(settings(tmp_path), outcome, live(), HandClock(1_760_000_000.0), None)
     assert report.origin == "live readings"
     assert len(report.notes) == 2
     [(gpu, summary)] = report.gpus
@@ -61,7 +47,7 @@ def test_without_database_and_spool_the_live_readings_tell(tmp_path: Path) -> No
 
 def test_a_narrow_terminal_gets_a_block_per_gpu_with_the_same_values(tmp_path: Path) -> None:
     outcome = Outcome(begin=BEGIN, end=BEGIN + 300)
-    report = reporting.report_of(settings(tmp_path), outcome, live(), Clock(), None)
+    report = reporting.report_of(settings(tmp_path), outcome, live(), HandClock(1_760_000_000.0), None)
     lines = reporting.text(outcome, report, 80).splitlines()
     assert max(len(line) for line in lines if str(tmp_path) not in line) <= 80, "a path is not cut"
     assert lines[lines.index("  GPU 0 Tesla P40, under load") + 1 :][:3] == [
@@ -76,7 +62,7 @@ def test_a_narrow_terminal_gets_a_block_per_gpu_with_the_same_values(tmp_path: P
 
 def test_a_load_that_was_not_started_has_no_summary(tmp_path: Path) -> None:
     outcome = Outcome(Result.INTERRUPTED, "SIGINT received")
-    report = reporting.report_of(settings(tmp_path), outcome, live(), Clock(), None)
+    report = reporting.report_of(settings(tmp_path), outcome, live(), HandClock(1_760_000_000.0), None)
     assert reporting.text(outcome, report).splitlines() == [
         "result: interrupted: SIGINT received",
         "  the load was not started",
@@ -90,7 +76,9 @@ def test_a_reason_is_told_once_for_all_gpus(tmp_path: Path) -> None:
     cold = [Sample(BEGIN + t, 60.0) for t in range(60)]
     both = Telemetry("live readings", gpus, {"GPU-0": short, "GPU-1": short, "GPU-2": cold})
     outcome = Outcome(begin=BEGIN, end=BEGIN + 50, findings=Findings(verdicts={0: "OK"}))
-    text = reporting.text(outcome, reporting.report_of(settings(tmp_path), outcome, both, Clock(), None))
+    text = reporting.text(
+        outcome, reporting.report_of(settings(tmp_path), outcome, both, HandClock(1_760_000_000.0), None)
+    )
     assert text.count("steady unknown: the load ran for less than 120 s") == 1
     assert "mean_watts unknown of GPU 2: no power readings under load" in text
     assert "gpu_burn GPU 0: OK" in text
@@ -123,7 +111,7 @@ def test_times(seconds: float, text: str) -> None:
 
 
 def test_of_the_loads_progress_the_log_keeps_one_line_in_ten_seconds(tmp_path: Path) -> None:
-    clock = Clock()
+    clock = HandClock(1_760_000_000.0)
     journal = Journal(tmp_path, "burn-1", clock)
     for n in range(100):
         clock.now = BEGIN + n / 4
@@ -138,7 +126,7 @@ def test_of_the_loads_progress_the_log_keeps_one_line_in_ten_seconds(tmp_path: P
 
 
 def test_a_full_disk_is_told_once(tmp_path: Path) -> None:
-    journal = Journal(tmp_path, "burn-1", Clock())
+    journal = Journal(tmp_path, "burn-1", HandClock(1_760_000_000.0))
     shown: list[str] = []
     journal.show_on(shown.append)
     journal.close()

@@ -12,6 +12,7 @@ from services.bus.clients import ErrorLog, group_consumer_config, producer_confi
 from services.bus.identity import NO_TOPIC_ID, has_controller, identify
 from services.bus.topics import TopicsError, ensure, wait_for_cluster, wanted
 from services.settings import Settings
+from tests.support.clock import HandClock
 
 
 class Done:
@@ -59,22 +60,6 @@ class FakeAdmin:
         return {name: Done(SimpleNamespace(topic_id=f"id-of-{name}")) for name in self.topics}
 
 
-class Ticks:
-    """A clock that moves when slept on."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 SETTINGS = Settings(kafka_partitions=6, kafka_retention_hours=2)
 
 
@@ -113,11 +98,11 @@ def test_another_one_being_faster_is_fine_and_a_refusal_is_told() -> None:
 
 
 def test_waiting_ends_when_the_broker_answers_or_the_time_is_up() -> None:
-    clock = Ticks()
+    clock = HandClock()
     assert wait_for_cluster(FakeAdmin({}, away=3), 60, clock).cluster_id == "c-1"  # type: ignore[arg-type]  # a fake
     assert clock.now < 60
     with pytest.raises(KafkaException):
-        wait_for_cluster(FakeAdmin({}, away=1000), 5, Ticks())  # type: ignore[arg-type]  # a hand-made fake
+        wait_for_cluster(FakeAdmin({}, away=1000), 5, HandClock())  # type: ignore[arg-type]  # a hand-made fake
 
 
 def test_identity_is_cluster_and_topic_id_where_there_is_one() -> None:
@@ -141,7 +126,7 @@ def test_the_producer_is_idempotent() -> None:
 
 
 def test_an_error_that_repeats_is_logged_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
-    clock = Ticks()
+    clock = HandClock()
     report = ErrorLog(clock)
     for _ in range(100):
         report(KafkaError(KafkaError._TRANSPORT, "refused"))

@@ -13,23 +13,11 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from services.ops.health import Heartbeat, OpsError, OpsServer
 from services.ops.logging import JsonFormatter, TextFormatter
-
-
-class StillClock:
-    now = 0.0
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
+from tests.support.clock import HandClock
 
 
 def test_heartbeat_dies_after_its_limit_and_revives() -> None:
-    clock = StillClock()
+    clock = HandClock()
     heart = Heartbeat(5, clock)
     clock.sleep(5)
     assert heart.problem() is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,40 +10,27 @@ import pytest
 from services.exporter.smi.snapshot import SECONDS_BETWEEN, SnapshotKeeper
 from services.exporter.smi.source import SmiSource
 from services.exporter.smi.xml import parse
+from tests.support.clock import HandClock
 from tests.support.fake_smi import FakeSmi, fixture
 
 HOUR = 3600.0
 
 
-@dataclass
-class Time:
-    now: float = 1_763_780_000.0
-
-    def time(self) -> float:
-        return self.now
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 @pytest.fixture
-def clock() -> Time:
-    return Time()
+def clock() -> HandClock:
+    return HandClock(1_763_780_000.0)
 
 
-def keeper(smi: FakeSmi, clock: Time, interval: float = 6 * HOUR) -> SnapshotKeeper:
+def keeper(smi: FakeSmi, clock: HandClock, interval: float = 6 * HOUR) -> SnapshotKeeper:
     return SnapshotKeeper(smi.program, 20.0, interval, clock)
 
 
-def look(of: SnapshotKeeper, clock: Time) -> bool:
+def look(of: SnapshotKeeper, clock: HandClock) -> bool:
     clock.sleep(SECONDS_BETWEEN)
     return of.poll()
 
 
-def test_one_document_per_gpu_that_is_a_log_of_its_own(tmp_path: Path, clock: Time) -> None:
+def test_one_document_per_gpu_that_is_a_log_of_its_own(tmp_path: Path, clock: HandClock) -> None:
     kept = keeper(FakeSmi(tmp_path, fixture("h100-pair")), clock)
     assert kept.documents() == []
     assert kept.poll()
@@ -77,7 +63,7 @@ def test_one_document_per_gpu_that_is_a_log_of_its_own(tmp_path: Path, clock: Ti
         ("remapped_rows", "Unknown Error"),
     ],
 )
-def test_a_change_of_what_is_stable_is_kept(tmp_path: Path, clock: Time, path: str, text: str) -> None:
+def test_a_change_of_what_is_stable_is_kept(tmp_path: Path, clock: HandClock, path: str, text: str) -> None:
     smi = FakeSmi(tmp_path)
     kept = keeper(smi, clock)
     kept.poll()
@@ -90,7 +76,7 @@ def test_a_change_of_what_is_stable_is_kept(tmp_path: Path, clock: Time, path: s
     assert not look(kept, clock)
 
 
-def test_the_driver_is_stable_too(tmp_path: Path, clock: Time) -> None:
+def test_the_driver_is_stable_too(tmp_path: Path, clock: HandClock) -> None:
     smi = FakeSmi(tmp_path)
     kept = keeper(smi, clock)
     kept.poll()
@@ -119,7 +105,7 @@ def test_the_driver_is_stable_too(tmp_path: Path, clock: Time) -> None:
         ("element_of_the_future", "42"),
     ],
 )
-def test_what_always_changes_is_not(tmp_path: Path, clock: Time, path: str, text: str) -> None:
+def test_what_always_changes_is_not(tmp_path: Path, clock: HandClock, path: str, text: str) -> None:
     smi = FakeSmi(tmp_path)
     kept = keeper(smi, clock)
     kept.poll()
@@ -130,7 +116,7 @@ def test_what_always_changes_is_not(tmp_path: Path, clock: Time, path: str, text
     assert kept.documents() == before
 
 
-def test_the_link_of_an_idle_gpu_may_slow_down_and_that_of_a_busy_one_not(tmp_path: Path, clock: Time) -> None:
+def test_the_link_of_an_idle_gpu_may_slow_down_and_that_of_a_busy_one_not(tmp_path: Path, clock: HandClock) -> None:
     gen = "pci/pci_gpu_link_info/pcie_gen/current_link_gen"
     smi = FakeSmi(tmp_path)
     kept = keeper(smi, clock)
@@ -145,7 +131,7 @@ def test_the_link_of_an_idle_gpu_may_slow_down_and_that_of_a_busy_one_not(tmp_pa
     assert not look(kept, clock)
 
 
-def test_the_slow_clock(tmp_path: Path, clock: Time) -> None:
+def test_the_slow_clock(tmp_path: Path, clock: HandClock) -> None:
     kept = keeper(FakeSmi(tmp_path), clock, interval=HOUR)
     kept.poll()
     (first,) = kept.documents()
@@ -157,7 +143,7 @@ def test_the_slow_clock(tmp_path: Path, clock: Time) -> None:
     assert second.time == first.time + HOUR
 
 
-def test_at_most_one_look_a_minute(tmp_path: Path, clock: Time) -> None:
+def test_at_most_one_look_a_minute(tmp_path: Path, clock: HandClock) -> None:
     smi = FakeSmi(tmp_path)
     kept = keeper(smi, clock)
     for _ in range(5):
@@ -166,7 +152,9 @@ def test_at_most_one_look_a_minute(tmp_path: Path, clock: Time) -> None:
     assert len(smi.calls()) == 1
 
 
-def test_trouble_is_logged_once_and_tried_again(tmp_path: Path, clock: Time, caplog: pytest.LogCaptureFixture) -> None:
+def test_trouble_is_logged_once_and_tried_again(
+    tmp_path: Path, clock: HandClock, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO, logger="exporter.snapshot")
     smi = FakeSmi(tmp_path)
     kept = keeper(smi, clock)
@@ -183,7 +171,7 @@ def test_trouble_is_logged_once_and_tried_again(tmp_path: Path, clock: Time, cap
     assert "again" in caplog.records[-1].getMessage()
 
 
-def test_a_lost_gpu_keeps_its_last_document(tmp_path: Path, clock: Time) -> None:
+def test_a_lost_gpu_keeps_its_last_document(tmp_path: Path, clock: HandClock) -> None:
     smi = FakeSmi(tmp_path, fixture("h100-pair"))
     kept = keeper(smi, clock)
     kept.poll()
@@ -193,7 +181,7 @@ def test_a_lost_gpu_keeps_its_last_document(tmp_path: Path, clock: Time) -> None
     assert kept.documents() == before
 
 
-def test_the_sources_own_answer_saves_the_keeper_a_call(tmp_path: Path, clock: Time) -> None:
+def test_the_sources_own_answer_saves_the_keeper_a_call(tmp_path: Path, clock: HandClock) -> None:
     smi = FakeSmi(tmp_path)
     kept = keeper(smi, clock)
     SmiSource(smi.program, 20.0, on_document=kept.offer).read()
