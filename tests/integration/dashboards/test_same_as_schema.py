@@ -88,7 +88,12 @@ UNUSUAL = {
         f"""UPDATE gpu_metrics SET pcie_replay_counter = pcie_replay_counter + 7
         WHERE gpu_id = {A100} AND time > now() - INTERVAL '1 minute'""",
     ),
-    "dated ahead": (f"UPDATE gpu_latest SET time = time + INTERVAL '70 minutes' WHERE gpu_id = {INSTANCE}",),
+    "dated ahead": (
+        f"""INSERT INTO gpu_metrics SELECT ahead.* FROM gpu_latest l JOIN gpu_metrics m USING (gpu_id, time),
+        jsonb_populate_record(m, jsonb_build_object('time', m.time + INTERVAL '70 minutes')) ahead
+        WHERE l.gpu_id = {INSTANCE}""",
+        f"UPDATE gpu_latest SET time = time + INTERVAL '70 minutes' WHERE gpu_id = {INSTANCE}",
+    ),
 }
 """What may have happened since the aggregates were stored -> statements that make it so."""
 
