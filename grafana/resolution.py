@@ -32,8 +32,9 @@ class Level:
     """Silence longer than this is drawn as a gap: `SILENT`, or two buckets where those are longer."""
     step: str = ""
     """Length of its buckets, as a unit of time; empty: rows."""
-    kept: str | None = None
-    """How long it is kept by default; of what is older a range is read from the next level. None: for good."""
+    dropped: bool = True
+    """What is older than its retention is gone; a range of then is read from the next level. Of the last there is none,
+    so it is read for any range."""
     whole: bool = False
     """Only buckets that are over at the end of the range. The bucket that is not has no stored row yet: putting it
     together from the level below, for 1,000 GPUs, takes longer than everything else. `read` has the hours of the day
@@ -129,10 +130,10 @@ class Level:
         return "1" if self.raw else "m.samples"
 
 
-_RAW: Final = Level("gpu_metrics", "time", "6 hours", SILENT, kept="7 days")
-_MINUTE: Final = Level("gpu_metrics_1min", "bucket", "2 days", SILENT, "minute", "30 days")
-_HOUR: Final = Level("gpu_metrics_1hour", "bucket", "60 days", "2 hours", "hour", "365 days")
-_DAY: Final = Level("gpu_metrics_1day", "bucket", None, "2 days", "day")
+_RAW: Final = Level("gpu_metrics", "time", "6 hours", SILENT)
+_MINUTE: Final = Level("gpu_metrics_1min", "bucket", "2 days", SILENT, "minute")
+_HOUR: Final = Level("gpu_metrics_1hour", "bucket", "60 days", "2 hours", "hour")
+_DAY: Final = Level("gpu_metrics_1day", "bucket", None, "2 days", "day", dropped=False)
 
 PER_GPU: Final = (_RAW, _MINUTE, _HOUR, _DAY)
 """For one host or one card. 6 h at 10 s are 2,160 points a GPU, 2 d of minutes 2,880, 60 d of hours 1,440: a panel is
@@ -185,8 +186,13 @@ def shown(levels: tuple[Level, ...], index: int) -> str:
 
 def _fits(level: Level) -> str:
     conditions = [f"{LENGTH} <= INTERVAL '{level.upto}'"] if level.upto else []
-    conditions += [f"{FROM} > now() - INTERVAL '{level.kept}'"] if level.kept else []
+    conditions += [f"{FROM} > {kept_since(level.relation)}"] if level.dropped else []
     return f"({' AND '.join(conditions) or 'true'})"
+
+
+def kept_since(relation: str) -> str:
+    """Since when, by its retention. Where none was written down, everything is kept."""
+    return f"coalesce((SELECT now() - drop_after FROM retention WHERE relation = '{relation}'), '-infinity')"
 
 
 def only(level: Level) -> str:

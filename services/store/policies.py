@@ -158,7 +158,22 @@ def apply(connection: Connection, settings: Settings) -> tuple[str, ...]:
             if not _in_place(connection, policy):
                 _replace(connection, policy)
                 changed.append(str(policy))
+        _write_retentions(connection, policies)
     return tuple(changed)
+
+
+def _write_retentions(connection: Connection, policies: tuple[Policy, ...]) -> None:
+    """The table `retention`, by which dashboards choose what to read."""
+    kept = {policy.relation: policy.config["drop_after"] for policy in policies if policy.kind == RETENTION}
+    connection.execute(
+        """
+        INSERT INTO retention SELECT relation, make_interval(secs => drop_after)
+        FROM unnest(%s::name[], %s::float8[]) kept (relation, drop_after)
+        ON CONFLICT (relation) DO UPDATE SET drop_after = EXCLUDED.drop_after
+        WHERE retention.drop_after <> EXCLUDED.drop_after
+        """,
+        (list(kept), list(kept.values())),
+    )
 
 
 def _set_chunk_interval(connection: Connection, length: float) -> bool:

@@ -211,6 +211,21 @@ def test_a_few_hours_of_last_week_are_read_from_what_is_kept_of_them(story: Stor
     assert any(value is not None for value in lines.column("value"))
 
 
+def test_what_is_kept_is_what_the_settings_say(story: Story) -> None:
+    """RETENTION of two days: three days ago is minutes, in a range of which rows would be read by default."""
+    end = story.data.end - 3 * DAY + 30 * MINUTE
+    query = panel(HOST_UID, "Total Samples")
+    with story.connection.transaction(force_rollback=True):
+        default = between(story, query, end - 2 * HOUR, end, {"host": P40_HOST}).rows
+        story.connection.execute("DELETE FROM gpu_metrics WHERE time < now() - INTERVAL '2 days'")
+        assert between(story, query, end - 2 * HOUR, end, {"host": P40_HOST}).rows == [(0,)]
+        changed = story.connection.execute(
+            "UPDATE retention SET drop_after = INTERVAL '2 days' WHERE relation = 'gpu_metrics'"
+        )
+        assert changed.rowcount == 1
+        assert between(story, query, end - 2 * HOUR, end, {"host": P40_HOST}).rows == default != [(0,)]
+
+
 def test_a_short_job_is_a_short_band_over_long_ranges(story: Story) -> None:
     """Read from hours: it began and ended within one; before and after is one row of that hour."""
     start = begin_of(story.data.end, HOUR) + HOUR  # nothing of that hour is stored

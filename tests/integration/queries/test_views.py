@@ -152,6 +152,26 @@ def test_fleet_summary(connection: Connection, now: dt.datetime) -> None:
     assert (two["cluster"], two["gpus"], two["reporting"], two["newest_sample"]) == ("c2", 2, 2, now - SECOND)
 
 
+def test_power_of_a_board_in_mig_instances_counts_once(connection: Connection, now: dt.datetime) -> None:
+    """dcgm-exporter repeats it with each; the mock says it of the GPU only; a silent instance says nothing."""
+    boards = (("repeated", [(0, 300.5), (1, 300.5), (2, 300.5)]), ("of the GPU", [(None, 200.5), (1, None)]))
+    for uuid, rows in boards:
+        for instance, power in rows:
+            gpu = register(
+                connection, now - DAY, uuid=uuid, instance_id=instance, hostname="h", cluster="c", model="A100"
+            )
+            insert(
+                connection,
+                [{"time": now - SECOND, "gpu_id": gpu, "power_usage": power, "power_limit": power and 400.0}],
+            )
+    silent = register(connection, now - DAY, uuid="repeated", instance_id=3, hostname="h", cluster="c", model="A100")
+    insert(connection, [{"time": now - HOUR / 2, "gpu_id": silent, "power_usage": 400.0}])
+    connection.execute("SELECT refresh_gpu_latest()")
+    (found,) = rows_of(connection, "SELECT * FROM v_fleet_health_summary")
+    assert (found["power_usage"], found["power_limit"]) == (501.0, 800.0)
+    assert (found["gpus"], found["reporting"]) == (6, 5)
+
+
 # --- telemetry.gpu_telemetry ---------------------------------------------------------------------------------------
 
 

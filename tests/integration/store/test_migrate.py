@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,7 +71,22 @@ def test_changed_settings_replace_only_their_policies(timescale: str, migrated: 
         ("policy_refresh_continuous_aggregate", "gpu_usage_1hour"),
     }
     assert after["policy_compression", "gpu_metrics"][1]["compress_after"] == "02:00:00"
+    assert kept(migrated)["gpu_metrics_1min"] == dt.timedelta(days=60)
     assert len(migrate(migrated, settings_for(timescale)).policies) == 3
+
+
+def kept(connection: Connection) -> dict[str, dt.timedelta]:
+    return dict(connection.execute("SELECT relation, drop_after FROM retention").fetchall())
+
+
+def test_retentions_are_written_down_as_the_policies_have_them(migrated: Connection) -> None:
+    """Dashboards read the table: the policies are too slow to ask."""
+    policies = migrated.execute(
+        """SELECT hypertable_name, (config ->> 'drop_after')::interval FROM timescaledb_information.jobs
+        WHERE proc_name = 'policy_retention'"""
+    ).fetchall()
+    assert kept(migrated) == dict(policies)
+    assert kept(migrated)["gpu_metrics"] == dt.timedelta(days=7)
 
 
 def test_a_policy_somebody_removed_comes_back(timescale: str, migrated: Connection) -> None:

@@ -11,11 +11,17 @@ from grafana import resolution
 from grafana.gaps import with_gaps
 from grafana.resolution import ERRORS, FLEET, PER_GPU, RANKING, USAGE, Level, increases, read, shown
 from services.settings import load
+from services.store.policies import RETENTION, desired
 from tests.support.grafana_dashboards import committed
 from tests.support.grafana_sql import parse_duration
 
 LADDERS = {"PER_GPU": PER_GPU, "USAGE": USAGE, "FLEET": FLEET, "RANKING": RANKING, "ERRORS": ERRORS}
 HOUR, DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
+KEPT = {
+    policy.relation: dt.timedelta(seconds=policy.config["drop_after"])
+    for policy in desired(load())
+    if policy.kind == RETENTION
+}
 RANGES = [dt.timedelta(minutes=5), HOUR, 3 * HOUR, 6 * HOUR, 6.01 * HOUR, DAY, 2 * DAY, 7 * DAY, 60 * DAY, 400 * DAY]
 
 
@@ -29,8 +35,8 @@ def holds(condition: str, shown_range: dt.timedelta, began: dt.timedelta | None 
     ago = began or shown_range
     fits = re.sub(re.escape(resolution.LENGTH) + r" <= INTERVAL '([^']+)'",
                   lambda m: str(shown_range <= length(m[1])), condition)  # fmt: skip
-    kept = re.sub(re.escape(resolution.FROM) + r" > now\(\) - INTERVAL '([^']+)'",
-                  lambda m: str(ago < length(m[1])), fits)  # fmt: skip
+    kept = re.sub(re.escape(resolution.FROM) + " > " + re.escape(resolution.kept_since("#")).replace(r"\#", r"(\w+)"),
+                  lambda m: str(ago < KEPT[m[1]]), fits)  # fmt: skip
     words = kept.replace("NOT", "not").replace("AND", "and").replace("true", "True")
     assert not set(re.findall(r"\w+", words)) - {"True", "False", "not", "and"}, words
     return bool(eval(words))
@@ -43,8 +49,8 @@ def test_exactly_one_level_is_read(name: str, shown_range: dt.timedelta, began: 
     levels = LADDERS[name]
     found = [holds(shown(levels, index), shown_range, shown_range + began) for index in range(len(levels))]
     assert sum(found) == 1
-    kept = levels[found.index(True)].kept
-    assert kept is None or shown_range + began < length(kept)
+    level = levels[found.index(True)]
+    assert not level.dropped or shown_range + began < KEPT[level.relation]
 
 
 @pytest.mark.parametrize(
@@ -92,10 +98,10 @@ def test_a_range_that_is_a_millisecond_longer_is_read_from_the_same_level(name: 
             assert " - INTERVAL '1 second') <= INTERVAL" in shown(LADDERS[name], index)
 
 
-def test_what_is_kept_is_what_is_kept_by_default() -> None:
-    settings = load()
-    kept = [settings.retention, settings.retention_1min, settings.retention_1hour]
-    assert [level.kept for level in PER_GPU] == [*kept, None]
+def test_of_the_last_level_everything_is_read() -> None:
+    """Else nothing would be read of a range older than all retentions."""
+    for name, levels in LADDERS.items():
+        assert [level.dropped for level in levels] == [True] * (len(levels) - 1) + [False], name
 
 
 def test_levels_use_the_columns_their_tables_have() -> None:
