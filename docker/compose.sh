@@ -78,7 +78,18 @@ settle() {
   fi
 }
 
+# Kafka listens on KAFKA_PORT inside its container too, where these two are taken: it would end with a stack trace.
+check_kafka_port() {
+  case $(setting KAFKA_PORT 9092) in
+    19092 | 29093)
+      printf '%s\n' "KAFKA_PORT=$(setting KAFKA_PORT 9092) is used inside Kafka's container already: choose another, such as 9093, in docker/.env" >&2
+      return 1
+      ;;
+  esac
+}
+
 up() {
+  check_kafka_port
   "${compose[@]}" build topics # every role is the same image: build it once
   "${compose[@]}" up -d --remove-orphans "$@" || { last_words && return 1; }
   settle

@@ -207,6 +207,16 @@ def test_a_silent_engine_is_named(checkout: Path) -> None:
     assert "make demo" in result.stderr
 
 
+@pytest.mark.parametrize(("port", "refused"), [("19092", True), ("29093", True), ("9093", False)])
+def test_a_port_kafka_uses_inside_is_refused(checkout: Path, port: str, refused: bool) -> None:
+    _stub(checkout, "docker", 'case $1 in compose) shift; echo "compose $*" ;; esac')
+    (checkout / ".env").write_text(f"KAFKA_PORT={port}\n")
+    result = _compose(checkout, "up")
+    assert ("compose build" not in result.stdout) == refused
+    assert (f"KAFKA_PORT={port} is used inside Kafka's container" in result.stderr) == refused
+    assert result.returncode == 1 or not refused
+
+
 @pytest.mark.parametrize("installed", ["docker compose", "docker-compose"])
 def test_either_compose_will_do(checkout: Path, installed: str) -> None:
     v2 = installed == "docker compose"
