@@ -6,6 +6,7 @@ GPUMON_REQUIRE_KAFKA=1, GPUMON_REQUIRE_TIMESCALE=1 and GPUMON_REQUIRE_POSTGRES=1
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,15 @@ from tests.support.kafka_server import KafkaServer
 from tests.support.native_postgres import NativePostgres
 from tests.support.prerequisites import MissingPrerequisiteError, missing
 from tests.support.quick_timescale import QuickTimescale
+
+
+@pytest.fixture(autouse=True)
+def _log_levels() -> Iterator[None]:
+    """Some commands silence these loggers, which the tests after them, in whatever order, would feel."""
+    levels = {logger: logger.level for logger in map(logging.getLogger, ("collector", "services.embedded"))}
+    yield
+    for logger, level in levels.items():
+        logger.setLevel(level)
 
 
 def _kafka_server(directory: Path) -> KafkaServer:
