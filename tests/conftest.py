@@ -6,6 +6,7 @@ GPUMON_REQUIRE_KAFKA=1, GPUMON_REQUIRE_TIMESCALE=1 and GPUMON_REQUIRE_POSTGRES=1
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +17,21 @@ from psycopg.conninfo import make_conninfo
 from psycopg.sql import SQL, Identifier
 
 from services.embedded.broker import EmbeddedBroker
-from services.embedded.timescale import EmbeddedTimescale, EmbeddedTimescaleError, require_node
+from services.embedded.timescale import EmbeddedTimescaleError, require_node
 from services.settings import load
 from tests.support.kafka_server import KafkaServer
 from tests.support.native_postgres import NativePostgres
 from tests.support.prerequisites import MissingPrerequisiteError, missing
+from tests.support.quick_timescale import QuickTimescale
+
+
+@pytest.fixture(autouse=True)
+def _log_levels() -> Iterator[None]:
+    """Some commands silence these loggers, which the tests after them, in whatever order, would feel."""
+    levels = {logger: logger.level for logger in map(logging.getLogger, ("collector", "services.embedded"))}
+    yield
+    for logger, level in levels.items():
+        logger.setLevel(level)
 
 
 def _kafka_server(directory: Path) -> KafkaServer:
@@ -67,7 +78,8 @@ def broker(request: pytest.FixtureRequest) -> str:
 def timescale() -> Iterator[str]:
     """DSN of a TimescaleDB whose database is empty at the start of each test module.
 
-    Embedded: a server per module. That takes 2 s, and leaves no schema, role, job or setting of another module behind.
+    Embedded: a server per module. That takes a second or two, and leaves no schema, role, job or setting of another
+    module behind.
     """
     settings = load()
     if settings.timescale_dsn is not None:
@@ -77,7 +89,7 @@ def timescale() -> Iterator[str]:
         require_node()
     except EmbeddedTimescaleError as error:
         missing("timescale", str(error))
-    with EmbeddedTimescale() as server:
+    with QuickTimescale() as server:
         yield server.dsn
 
 

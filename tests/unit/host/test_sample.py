@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -44,14 +42,6 @@ class OneP40:
 
     def close(self) -> None:
         pass
-
-
-@pytest.fixture(autouse=True)
-def _collectors_log() -> Iterator[None]:
-    """The command silences it, which the tests after these would feel."""
-    level = logging.getLogger("collector").level
-    yield
-    logging.getLogger("collector").setLevel(level)
 
 
 @pytest.fixture
