@@ -52,6 +52,12 @@ class TargetReader:
         self._past = Past()
         self._identities = Identities()
 
+    @property
+    def hostname(self) -> str | None:
+        """The host of its GPUs, as they said last; before the first scrape the configured one. None: several hosts."""
+        hosts = {spot.hostname for spot in self._past.spots.values()} or {self._place.hostname}
+        return hosts.pop() if len(hosts) == 1 else None
+
     def read(self, body: bytes, time: dt.datetime, status: Status | None = None) -> Reading:
         """A scrape made at `time` (aware). Raises ScrapeRefused, and then remembers nothing of it but its
         `happenings`."""

@@ -32,6 +32,8 @@ does not make it faster (one interpreter lock), but lets the event loop in betwe
 class Reader(Protocol):
     """`services.collector.reader.TargetReader`."""
 
+    @property
+    def hostname(self) -> str | None: ...
     def read(self, body: bytes, time: dt.datetime, status: Status | None = None) -> Reading: ...
     def checkpoint(self) -> dict[str, Any]: ...
     def restore(self, state: Mapping[str, Any]) -> None: ...
@@ -227,6 +229,7 @@ class Worker:
             schema_version=SCHEMA_VERSION,
             time=_utc(moment),
             kind=kind.value,
+            hostname=self._reader.hostname,
             detail=detail,
             status=self._shared.status(self.target),
             source=self.target.source,

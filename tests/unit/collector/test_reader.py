@@ -291,3 +291,18 @@ def test_target_labels_place_the_gpu() -> None:
     labels = {"cluster": "c", "datacenter": "d", "rack": "r", "team": "t", "__address__": "x"}
     gpu = TargetReader("n1:9400", labels).read(TEMP.encode(), NOW).events[0].gpu
     assert (gpu.cluster, gpu.datacenter, gpu.rack, gpu.labels) == ("c", "d", "r", {"team": "t"})
+
+
+def test_the_host_of_a_target_is_that_of_its_gpus() -> None:
+    """By which a dashboard finds that an exporter is down: its address may be an IP address or `localhost`."""
+    reader = TargetReader("10.0.0.7:9400", {})
+    assert reader.hostname == "10.0.0.7"
+    assert TargetReader("localhost:9400", {"hostname": "attic"}).hostname == "attic"
+    reader.read(scrape(("GPU_TEMP", 61)), NOW)
+    assert reader.hostname == "n1"
+    restarted = TargetReader("10.0.0.7:9400", {})
+    restarted.restore(json.loads(json.dumps(reader.checkpoint())))
+    assert restarted.hostname == "n1"
+    two = scrape(("GPU_TEMP", 61)) + line("GPU_TEMP", 62, 1).replace('"n1"', '"n2"').encode()
+    reader.read(two, NOW + STEP)
+    assert reader.hostname is None

@@ -48,6 +48,8 @@ class ManualClock:
 
 
 class FakeReader:
+    hostname: str | None = "node-7"
+
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
         self.times: list[dt.datetime] = []
@@ -172,7 +174,7 @@ def test_a_target_that_goes_and_comes_is_reported_once_each(caplog: pytest.LogCa
     assert caplog.text.count("target is up") == 1
     event = msgspec.json.decode(bench.batches[1].messages[0][2], type=GpuEvent)
     assert event.detail == {"reason": "refused", "detail": "nobody there"}
-    assert (event.source, event.hostname, event.gpu_uuid) == ("gpu1:9400", None, None)
+    assert (event.source, event.hostname, event.gpu_uuid) == ("gpu1:9400", "node-7", None)
     assert bench.batches[1].messages[0][1] == "gpu1:9400"
 
 
