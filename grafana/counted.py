@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from grafana.resolution import PER_GPU, Level, of_buckets, shown
 
 
-def bars(values: Mapping[str, str], source: str, levels: tuple[Level, ...] = PER_GPU) -> str:
+def bars(values: Mapping[str, str], source: str, levels: tuple[Level, ...] = PER_GPU, *, grown: bool = False) -> str:
     """What follows the CTE `source` (time, and what `values` take): a row for each value that is known.
 
     `values`: name -> SQL. A column that is NULL throughout would get a bar's legend with the total 0.
+    `grown`: without those that never grew; where none did, zeros called "none of:" and what is known.
     """
     each = ", ".join(f"('{name}', ({value})::float8)" for name, value in values.items())
-    return f""", value AS (
+    return f""", {"known" if grown else "value"} AS (
 SELECT time, bar.metric, bar.value FROM {source}, LATERAL (VALUES {each}) bar (metric, value)
 WHERE bar.value IS NOT NULL
-)
+){_GROWN if grown else ""}
 SELECT time, metric, value FROM value
 UNION ALL
 {_widths(levels)}
 ORDER BY 1, 2"""
+
+
+_GROWN: Final = """, value AS (
+SELECT time, metric, value FROM (SELECT *, max(value) OVER (PARTITION BY metric) AS most FROM known) k WHERE most > 0
+UNION ALL
+SELECT time, 'none of: ' || (SELECT string_agg(DISTINCT metric, '; ') FROM known), 0 FROM known
+WHERE NOT EXISTS (SELECT FROM known WHERE value > 0) GROUP BY 1
+)"""
 
 
 def _widths(levels: tuple[Level, ...]) -> str:

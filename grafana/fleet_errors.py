@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import MappingProxyType
 from typing import Final
 
+from grafana_foundation_sdk.builders import common
+from grafana_foundation_sdk.models import common as options
+
 from grafana import counted, panels, style
-from grafana.fleet_gpus import BOARDS, LINKED, once
-from grafana.panels import AnyPanel
+from grafana.fleet_gpus import BOARDS, LINKED, WHERE, WHO, once
+from grafana.panels import AnyPanel, Overrides, cell
 from grafana.queries import rows, series
 from grafana.resolution import ERRORS, FROM, TO, Level, increases, increases_of, only, shown
 from grafana.selection import GPU_NAME, chosen, in_fleet
@@ -15,8 +19,28 @@ from services.contract.catalogue import COUNTERS, Unit
 
 ERROR_COUNTERS: Final = tuple(m.column for m in COUNTERS if m.unit is Unit.COUNT and not m.column.endswith("agg_total"))
 """Counters of errors; the aggregate ECC counters repeat the volatile ones."""
-LINK_ERRORS: Final = tuple(x for x in ERROR_COUNTERS if x.startswith(("pcie_", "nvlink_")))
-MEMORY_ERRORS: Final = tuple(x for x in ERROR_COUNTERS if x not in LINK_ERRORS)
+NAMES: Final = MappingProxyType({
+    "ecc_dbe_vol_total": "ECC uncorrected",
+    "uncorrectable_remapped_rows": "remapped rows, uncorrected",
+    "retired_dbe": "retired pages, double bit",
+    "ecc_sbe_vol_total": "ECC corrected",
+    "correctable_remapped_rows": "remapped rows, corrected",
+    "retired_sbe": "retired pages, single bit",
+    "pcie_replay_counter": "PCIe replays",
+    "nvlink_crc_flit_error_count": "NVLink CRC, flow control",
+    "nvlink_crc_data_error_count": "NVLink CRC, data",
+    "nvlink_replay_error_count": "NVLink replays",
+    "nvlink_recovery_error_count": "NVLink recoveries",
+})  # fmt: skip
+"""What legends call them; a counter that is not here has its column's name."""
+UNCORRECTED: Final = ("ecc_dbe_vol_total", "uncorrectable_remapped_rows", "retired_dbe")
+"""Data was lost, or a row or page given up for it: each is one too many. Worst first."""
+NVLINK: Final = tuple(x for x in ERROR_COUNTERS if x.startswith("nvlink_"))
+LINK_ERRORS: Final = tuple(x for x in ERROR_COUNTERS if x.startswith("pcie_")) + NVLINK
+CORRECTED: Final = tuple(x for x in ERROR_COUNTERS if x not in (*LINK_ERRORS, *UNCORRECTED))
+GREW: Final = (
+    "Only counters that grew are in it; where none did, one line of zeros says of which. No value: nothing counts them."
+)
 RESTARTS: Final = (
     "Counted from bucket to bucket, restarts of a counter included; from minutes up to half an hour, then hours, "
     "over a day days. The first and the last bar are the whole hour or day in which the range begins and ends. "
@@ -40,16 +64,79 @@ ORDER BY 1, 2"""
     return [
         panels.bars(
             "XIDs", "XID errors by code. docs/xids.md says what each means and what to do.",
-            style.COUNT, series(xids)).span(8).no_value(style.NONE),
-        panels.bars(
-            "Memory errors",
-            "By how much the counters of ECC errors, retired pages and remapped rows grew. " + RESTARTS,
-            style.COUNT, series(_errors(MEMORY_ERRORS))).span(8),
-        panels.bars(
-            "Link errors", "By how much the counters of PCIe replays and NVLink errors grew. " + RESTARTS,
-            style.COUNT, series(_errors(LINK_ERRORS))).span(8),
+            style.COUNT, series(xids)).span(6).no_value(style.NONE),
+        _growth(
+            "Uncorrected memory errors",
+            "By how much the counters of uncorrectable ECC errors, and of pages and rows given up for them, grew.",
+            UNCORRECTED,
+        ),
+        _growth(
+            "Corrected memory errors",
+            "By how much the counters of corrected ECC errors, and of pages and rows given up for them, grew.",
+            CORRECTED,
+        ),
+        _growth(
+            "Link errors", "By how much the counters of PCIe replays and NVLink errors grew.", LINK_ERRORS
+        ),
+        most_errors(),
         recent_xids(),
     ]  # fmt: skip
+
+
+def _growth(title: str, description: str, columns: Sequence[str]) -> AnyPanel:
+    panel = panels.bars(title, f"{description} {GREW} {RESTARTS}", style.COUNT, series(_errors(columns))).span(6)
+    legend = common.VizLegendOptions().show_legend(True).placement(options.LegendPlacement.BOTTOM)
+    legend.display_mode(options.LegendDisplayMode.TABLE).calcs(["sum"]).sort_by("Total").sort_desc(True)
+    # Where the only bar begins before the range Grafana sees zeros, and has the axis go to 100: one error is a pixel.
+    return panel.legend(legend).axis_soft_max(5)
+
+
+def most_errors() -> AnyPanel:
+    """A board's row: what its counters grew by over the range. Rows without any growth are left out before they are
+    grouped, which is nearly all of them."""
+    ctes, increases = fleet_increases(ERROR_COUNTERS, in_fleet)
+    boards = ", ".join(f"max({x}) AS {x}" for x in ERROR_COUNTERS)
+    total = ", ".join(f"sum({x}) AS {x}" for x in ERROR_COUNTERS)
+    shown = {NAMES.get(x, x): f"e.{x}" for x in (*UNCORRECTED, *CORRECTED, "pcie_replay_counter")}
+    shown["NVLink"] = _sum_of_known([f"e.{x}" for x in NVLINK])
+    values = ", ".join(f'{value} AS "{name}"' for name, value in shown.items())
+    order = ", ".join(f'"{name}" DESC NULLS LAST' for name in shown)
+    sql = f"""WITH {BOARDS}, {ctes}, sample AS MATERIALIZED (
+{increases}
+), grown AS (
+    SELECT coalesce(board_id, gpu_id) AS gpu_id, time, {boards} FROM sample LEFT JOIN board USING (gpu_id)
+    WHERE greatest({", ".join(ERROR_COUNTERS)}) > 0 GROUP BY 1, 2
+), each AS (
+    SELECT gpu_id, {total} FROM grown GROUP BY 1
+), listed AS (
+    SELECT {WHO}, {values}, {WHERE}, g.gpu_id FROM each e JOIN gpus g USING (gpu_id)
+    ORDER BY {order} LIMIT 20
+)
+SELECT * FROM listed
+UNION ALL
+SELECT 'None', {", ".join("NULL" for _ in range(len(shown) + 5))}
+WHERE NOT EXISTS (SELECT FROM listed) AND EXISTS (
+    SELECT FROM sample WHERE coalesce({", ".join(ERROR_COUNTERS)}) IS NOT NULL)"""
+    unknown = {"mappings": [panels.unknown("transparent", "")]}
+    columns: Overrides = {
+        "/.*/": {**unknown, "custom.wrapHeaderText": True},
+        f"/^({'|'.join(shown)})$/": {"custom.width": 112},
+        f"/^({'|'.join(NAMES[x] for x in UNCORRECTED)})$/": {**cell(style.ANY_IS_BAD, style.COUNT), **unknown},
+        **LINKED,
+    }
+    panel = panels.table(
+        "GPUs with most errors",
+        "The twenty GPUs whose counters grew most within the time range: by uncorrected memory errors first, then "
+        "corrected ones, then PCIe and NVLink. An empty cell: not known. None: what is counted did not grow. "
+        + RESTARTS,
+        rows(sql), style.COUNT)  # fmt: skip
+    return panels.override(panel.span(24), columns)
+
+
+def _sum_of_known(values: Sequence[str]) -> str:
+    """SQL: NULL where none is known."""
+    total = " + ".join(f"coalesce({value}, 0)" for value in values)
+    return f"CASE WHEN coalesce({', '.join(values)}) IS NOT NULL THEN {total} END"
 
 
 def recent_xids() -> AnyPanel:
@@ -74,7 +161,7 @@ def _errors(columns: Sequence[str]) -> str:
     SELECT time, {boards} FROM sample LEFT JOIN board USING (gpu_id) GROUP BY time, board_id
 ), fleet AS (
     SELECT time, {grown} FROM boards GROUP BY 1
-){counted.bars({x: x for x in columns}, "fleet", ERRORS)}"""
+){counted.bars({NAMES.get(x, x): x for x in columns}, "fleet", ERRORS, grown=True)}"""
 
 
 # --- increases, the newest two buckets from what they ended with -----------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from grafana_foundation_sdk.builders import dashboard
@@ -92,26 +92,49 @@ class SqlAnnotation(models.AnnotationQuery, cog.Builder[models.AnnotationQuery])
         return {**super().to_json(), "target": Sql(self.sql, ref="Anno").to_json()}
 
 
-_EVENTS: Final = {
-    "status": ("Status changes", "concat_ws(': ', upper(e.detail ->> 'tag'), e.detail ->> 'memo')"),
-    "xid": ("XIDs", "concat_ws(' ', 'XID', e.code, e.detail ->> 'meaning', '-', e.detail ->> 'immediate_action')"),
-    "gpu_lost": ("GPUs lost", "concat_ws(': ', 'GPU lost', e.detail ->> 'reason')"),
-    "gpu_returned": ("GPUs returned", "'GPU returned'"),
+_HOST_OF_SOURCE: Final = r"substring(source FROM '^(?:\w+://)?\[?([^/:?\]]+)')"
+EVENTS: Final = f"""(SELECT time, kind, gpu_id, gpu_uuid, instance_id, source, code, detail, status_tag, status_memo,
+    coalesce(hostname, {_HOST_OF_SOURCE}) AS hostname FROM gpu_events)"""
+"""`gpu_events`. Of an exporter that is down perhaps only the address is known, `gpu-7:9400`: the host is its host."""
+_SOURCE: Final = "'(' || e.source || ')'"
+"""Which exporter: a host may have several."""
+WORDS: Final = {
+    "status": ("Status changes", "upper(e.detail ->> 'tag')", "e.detail ->> 'memo'"),
+    "xid": ("XIDs", "'XID ' || e.code", "e.detail ->> 'meaning'"),
+    "gpu_lost": ("GPUs lost", "'GPU lost'", "e.detail ->> 'reason'"),
+    "gpu_returned": ("GPUs returned", "'GPU returned'", "NULL"),
+    "target_down": (
+        "Exporters",
+        "'Exporter down'",
+        f"nullif(concat_ws(' ', coalesce(e.detail ->> 'detail', e.detail ->> 'reason'), {_SOURCE}), '')",
+    ),
+    "target_up": ("Exporters", "'Exporter up'", f"concat_ws(' ', 'it answers again', {_SOURCE})"),
 }
+"""Kind of event -> name of its marks, and SQL over `EVENTS e`: what happened, and more about it, in words."""
+
+
+def told(part: int, words: Mapping[str, tuple[str, str]]) -> str:
+    """SQL over `EVENTS e`: of each kind what happened (part 0), or more about it (part 1)."""
+    cases = " ".join(f"WHEN '{kind}' THEN {texts[part]}" for kind, texts in words.items())
+    return f"CASE e.kind {cases} END"
 
 
 def event_annotations(where: str) -> list[SqlAnnotation]:
-    """One for each kind of event, so that each can be switched off; `where` over `gpu_events e`."""
-    return [
-        SqlAnnotation(
-            name,
-            f"""SELECT e.time, {text} AS text, concat_ws(',', e.kind, e.hostname) AS tags
-FROM gpu_events e WHERE e.kind = '{kind}' AND {where} AND $__timeFilter(e.time)
-ORDER BY e.time LIMIT 500""",
-            style.EVENT_COLOURS[kind],
-        )
-        for kind, (name, text) in _EVENTS.items()
-    ]
+    """One for each name, so that each can be switched off; `where` over `EVENTS e`."""
+    named: dict[str, dict[str, tuple[str, str]]] = {}
+    for kind, (name, what, more) in WORDS.items():
+        named.setdefault(name, {})[kind] = (what, more)
+    return [_marks(name, words, where) for name, words in named.items()]
+
+
+def _marks(name: str, words: Mapping[str, tuple[str, str]], where: str) -> SqlAnnotation:
+    todo = "CASE WHEN e.kind = 'xid' THEN e.detail ->> 'immediate_action' END"
+    kinds = ", ".join(f"'{kind}'" for kind in words)
+    sql = f"""SELECT e.time, concat_ws(': ', {told(0, words)}, {told(1, words)}, {todo}) AS text,
+    concat_ws(',', e.kind, e.hostname) AS tags
+FROM {EVENTS} e WHERE e.kind IN ({kinds}) AND {where} AND $__timeFilter(e.time)
+ORDER BY e.time LIMIT 500"""
+    return SqlAnnotation(name, sql, style.EVENT_COLOURS[next(iter(words))])
 
 
 # --- the whole -------------------------------------------------------------------------------------------------------

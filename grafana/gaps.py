@@ -15,6 +15,12 @@ def with_gaps(columns: tuple[str, ...], series: str | None = None, blank: str = 
 
     Grafana would draw a line across the silence, and a state until its end. `blank`: rows before the range.
     """
+    return f"""{gapped(columns, series)}{blank and f"{chr(10)}UNION ALL{chr(10)}{blank}"}
+ORDER BY {"1, 2" if series else "1"}"""
+
+
+def gapped(columns: tuple[str, ...], series: str | None = None) -> str:
+    """The same in any order. `series`: the column that tells series apart, or several with commas between them."""
     names = ", ".join(f'"{column}"' for column in columns)
     nulls = ", ".join("NULL" for _ in columns)
     key, by = (f"{series}, ", f"PARTITION BY {series} ") if series else ("", "")
@@ -22,8 +28,7 @@ def with_gaps(columns: tuple[str, ...], series: str | None = None, blank: str = 
 UNION ALL
 SELECT time + gap, {key}{nulls} FROM (
     SELECT time, {key}gap, lead(time, 1, {TO}) OVER ({by}ORDER BY time) AS next FROM sample
-) silence WHERE next - time > gap{blank and f"{chr(10)}UNION ALL{chr(10)}{blank}"}
-ORDER BY {"1, 2" if series else "1"}"""
+) silence WHERE next - time > gap"""
 
 
 def bands(column: str) -> str:

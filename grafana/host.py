@@ -5,31 +5,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from grafana_foundation_sdk.builders import timeseries
+from grafana_foundation_sdk.builders import common, statetimeline, timeseries
+from grafana_foundation_sdk.models import common as options
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
-from grafana import panels, style
+from grafana import panels, style, throttle
 from grafana.frame import HOST_UID, among, card_url, event_annotations, page, postgres_variable
 from grafana.gaps import bands
+from grafana.host_runs import runs, status_changes
 from grafana.panels import HIDDEN, AnyPanel, Overrides, cell, fixed, link
 from grafana.queries import rows, series
-from grafana.resolution import FROM, SILENT, TO
-from grafana.samples import MEAN, MEAN_WATTS, average, by_gpu, grown, peaks, tagged, temperatures
+from grafana.resolution import SILENT
+from grafana.samples import LAST_WORD, MEAN, average, average_and_peak, by_gpu, grown, tagged, temperatures
 from grafana.selection import GPU_NAME, GPUS, HOST, told_apart
-from services.contract.clocks_event import THROTTLING
 
 CURRENT: Final = f"v.age < INTERVAL '{SILENT}'"
 LATEST: Final = f"""FROM v_latest_gpu_metrics v JOIN gpus g USING (gpu_id)
 WHERE v.hostname IN (${{host:sqlstring}}) AND {among("v.gpu_id::text", "gpu")}"""
 NAME_NOW: Final = GPU_NAME.format(at="g")
-BY_STATUS: Final[Overrides] = {f"/^{tag}\\b/i": fixed(colour) for tag, colour in style.STATUS_COLOURS.items()}
+BY_STATUS: Final[Overrides] = {
+    f"/^{tag}\\b/i": fixed(colour) for tag, colour in {**style.STATUS_COLOURS, style.UNTAGGED: style.GREY}.items()
+}
+PEAKS: Final[Overrides] = {"/ peak$/": {"custom.lineStyle": {"fill": "dash", "dash": [2, 4]}}}
+PEAK: Final = " There the peak is drawn beside it."
 COARSE: Final = " Over six hours it is the average of minutes, over two days of hours, over sixty days of days."
 BY_USAGE: Final = " Over six hours it is the average of minutes, over two days of hours, over a year of days."
-LAST_WORD: Final = (
-    " Over six hours exact to the minute, which counts under the status it ended with; over two days a status that"
-    " comes back within an hour is one with its first time in it; over a year to the day."
-)
+
+
+class _Unset(models.DynamicConfigValue):
+    """A property that some fields have not; the SDK leaves a value of None out."""
+
+    def to_json(self) -> dict[str, object]:
+        return {"id": self.id_val, "value": None}
+
+
+def blank(panel: statetimeline.Panel) -> statetimeline.Panel:
+    """A legend of states lists what NULL reads, in the colour of a good state; without `noValue` it reads as nothing
+    and is left out. A colour of its own, by a mapping of NULL, would draw a band there; "" is taken for the number 0.
+    """
+    return panel.override_by_regexp("/.*/", [_Unset(id_val="noValue")])
 
 
 # --- the runbook's twelve --------------------------------------------------------------------------------------------
@@ -46,14 +61,12 @@ def now_and_range() -> list[AnyPanel]:
         "ORDER BY 1, gpu_index, instance_id NULLS FIRST, 2"
     )
     status = f"SELECT string_agg(DISTINCT upper(v.status_tag), ', ') AS status {LATEST} AND {CURRENT}"
-    boards = f"""SELECT string_agg(CASE WHEN n > 1 THEN n || ' x ' ELSE '' END || model, ', ' ORDER BY model) AS gpu
-FROM (SELECT coalesce(v.model, 'unknown model') AS model, count(*) AS n {LATEST} GROUP BY 1) boards"""
     over = temperatures()
     return [
         panels.number(
             "Current Temperature",
             "Newest GPU temperature of each GPU; none where it is older than five minutes.",
-            celsius, series(current), of=hot),
+            celsius, series(current), of=hot).span(12),
         panels.number(
             "Current Status", "What the operator says the host is doing now (`gpumon status`).",
             "none", rows(status), text=True).mappings([panels.statuses(upper=True), panels.unknown()]),
@@ -63,21 +76,41 @@ FROM (SELECT coalesce(v.model, 'unknown model') AS model, count(*) AS n {LATEST}
         panels.number(
             "Avg Temp", "Mean GPU temperature within the time range, of all samples of the GPUs chosen.",
             celsius, rows(over + f"SELECT {MEAN} AS avg FROM sample"), of=hot).decimals(1),
-        panels.number("GPU", "Product name of the GPUs chosen.", "none", rows(boards), text=True),
+        panels.number(
+            "GPU", "Product name of the GPUs chosen, and how many. MIG instances are parts of a board, not boards.",
+            "none", rows(boards()), text=True).height(3).span(16),
         panels.number(
             "Total Samples", "Samples within the time range: one for each GPU and scrape.",
-            style.COUNT, rows(over + "SELECT coalesce(sum(samples), 0)::bigint AS samples FROM sample")),
+            style.COUNT, rows(over + "SELECT coalesce(sum(samples), 0)::bigint AS samples FROM sample"),
+        ).height(3).span(8),
     ]  # fmt: skip
 
 
+def boards() -> str:
+    """Each board once, by its own row where it is also there in instances."""
+    return f"""SELECT string_agg(CASE WHEN n > 1 THEN n || ' x ' ELSE '' END || model, ', ' ORDER BY model)
+    || CASE max(instances) WHEN 0 THEN '' WHEN 1 THEN ' + 1 MIG instance'
+        ELSE ' + ' || max(instances) || ' MIG instances' END AS gpu
+FROM (
+    SELECT model, count(*) AS n, max(instances) AS instances FROM (
+        SELECT DISTINCT ON (v.gpu_uuid) coalesce(v.model, 'unknown model') AS model,
+            count(g.instance_id) OVER () AS instances
+        {LATEST} ORDER BY v.gpu_uuid, g.instance_id NULLS FIRST
+    ) board GROUP BY model
+) models"""
+
+
+def beside(*calcs: str) -> common.VizLegendOptions:
+    """A legend right of the lines: below them eight GPUs and their peaks would have three rows."""
+    shown = common.VizLegendOptions().show_legend(True).placement(options.LegendPlacement.RIGHT)
+    return shown.display_mode(options.LegendDisplayMode.TABLE).calcs(list(calcs))
+
+
 def temperature() -> AnyPanel:
-    queries = [series(average("gpu_temp")), series(peaks("gpu_temp"), "B")]
     panel = panels.lines(
-        "GPU Temperature",
-        "GPU temperature, with lines at 75 and 85 C." + COARSE + " There the peak is drawn beside it.",
-        units.Celsius, queries, of=style.TEMPERATURE).span(24)  # fmt: skip
-    dashes: Overrides = {"/ peak$/": {"custom.lineStyle": {"fill": "dash", "dash": [2, 4]}}}
-    return panels.override(panel, dashes)
+        "GPU Temperature", "GPU temperature, with lines at 75 and 85 C." + COARSE + PEAK,
+        units.Celsius, series(average_and_peak("gpu_temp")), of=style.TEMPERATURE).span(24).height(12)  # fmt: skip
+    return panels.override(panel.legend(beside("min", "mean", "max", "lastNotNull")), PEAKS)
 
 
 def status_timeline() -> AnyPanel:
@@ -85,11 +118,11 @@ def status_timeline() -> AnyPanel:
 SELECT time, max(until) AS until, max(nullif(tag, '{style.UNTAGGED}')) AS status, gap FROM of_gpus GROUP BY time, gap
 )
 """
-    return panels.states(
+    return blank(panels.states(
         "Status Timeline",
         "What the operator said the host was doing (`gpumon status`). Blank: nothing was said, or no sample."
         + LAST_WORD,
-        rows(host + bands("status")), panels.statuses())  # fmt: skip
+        rows(host + bands("status")), panels.statuses()).height(5))  # fmt: skip
 
 
 def by_status() -> list[AnyPanel]:
@@ -102,31 +135,16 @@ FROM sample GROUP BY 1 ORDER BY 1"""
     return [
         panels.override(panels.points(
             "Temperature by Status", "GPU temperature, coloured by what the host was doing." + BY_USAGE + LAST_WORD,
-            units.Celsius, series(points)).span(8), BY_STATUS),
+            units.Celsius, series(points)).height(10).legend(beside("mean")).span(8), BY_STATUS),
         panels.override(panels.categories(
             "Temperature Distribution by Status",
             "Lowest, mean and highest GPU temperature of each status tag." + LAST_WORD,
-            units.Celsius, rows(spread), "status"),
+            units.Celsius, rows(spread), "status").height(10),
             {"/^Min$/": fixed(style.BLUE), "/^Avg$/": fixed(style.YELLOW), "/^Max$/": fixed(style.RED)}),
         panels.override(panels.donut(
             "Samples by Status", "How many samples each status tag has within the time range." + LAST_WORD,
-            style.COUNT, rows(share), name="status", value="samples"), BY_STATUS),
+            style.COUNT, rows(share), name="status", value="samples").height(10), BY_STATUS),
     ]  # fmt: skip
-
-
-def status_changes() -> AnyPanel:
-    # The last change before the range is the first row's "before"; after the newest, the tag holds until now.
-    sql = f"""SELECT * FROM (
-    SELECT e.time, lag(e.detail ->> 'tag') OVER w AS before, e.detail ->> 'tag' AS status, e.detail ->> 'memo' AS memo,
-        extract(epoch FROM lead(e.time, 1, least(now(), {TO})) OVER w - e.time)::float8 AS lasted
-    FROM gpu_events e WHERE e.kind = 'status' AND e.hostname IN (${{host:sqlstring}}) AND e.time <= {TO}
-    WINDOW w AS (ORDER BY e.time)
-) changes WHERE time >= {FROM} ORDER BY time DESC LIMIT 100"""
-    panel = panels.table(
-        "Recent Status Changes", "When the operator changed the status, to what, and how long it held.", rows(sql)
-    )
-    coloured = {"mappings": [panels.statuses()], "custom.cellOptions": {"type": "color-text"}}
-    return panels.override(panel.span(24), {"/^lasted$/": {"unit": units.Seconds}, "/^(before|status)$/": coloured})
 
 
 # --- beyond the twelve -----------------------------------------------------------------------------------------------
@@ -142,6 +160,8 @@ def gpus() -> list[AnyPanel]:
     url = card_url("${__data.fields.hostname:percentencode}", "${__data.fields.gpu_id}")
     columns: Overrides = {
         "/temperature$/": cell(style.TEMPERATURE, units.Celsius),
+        "/^temperature$/": {"custom.width": 110},
+        "/^memory temperature$/": {"custom.width": 160},
         "/^power$/": {"unit": units.Watt},
         "/^utilisation$/": {"unit": units.Percent},
         "/^memory$/": cell(style.LOAD, units.Percent),
@@ -154,89 +174,66 @@ def gpus() -> list[AnyPanel]:
         "Newest sample of each GPU, without values where it is older than five minutes; a click on its name shows all.",
         rows(sql),
     )
-    return [panels.override(panel.span(24), columns)]
+    return [panels.override(panel.span(24).height(10), columns)]
 
 
-def _line(title: str, description: str, column: str) -> timeseries.Panel:
-    return panels.lines(title, description + COARSE, style.unit(column), series(average(column)))
+def _line(title: str, description: str, column: str, *, peak: bool = False, zero: bool = True) -> timeseries.Panel:
+    """`zero`: the axis begins there, so that a step of 1 % is not drawn as a cliff."""
+    of = average_and_peak if peak else average
+    panel = panels.lines(title, description + COARSE + PEAK * peak, style.unit(column), series(of(column)))
+    panel.height(10).legend(beside("min", "mean", "max"))
+    return panels.override(panel.axis_soft_min(0) if zero else panel, PEAKS if peak else {})
 
 
 def power() -> list[AnyPanel]:
     energy = grown("total_energy_consumption") + "SELECT time, metric, value / 3.6e9 AS value FROM sample ORDER BY 1, 2"
     return [
-        _line("Power", "Power draw of the board.", "power_usage").span(10),
-        _line("Power limit", "Limit in force; where the draw meets it, clocks go down.", "power_limit").span(8),
+        _line("Power", "Power draw of the board.", "power_usage", peak=True),
+        _line("Power limit", "Limit in force; where the draw meets it, clocks go down.", "power_limit"),
         panels.number(
             "Energy", "Energy used within the time range, from the GPU's own counter, of times without samples too. "
             "Volta and newer have one. No value: none, or it restarted unseen.",
-            units.KiloWattHour, series(energy)).height(8).span(6).decimals(2),
+            units.KiloWattHour, series(energy)).span(24).decimals(2),
     ]  # fmt: skip
 
 
 def clocks() -> list[AnyPanel]:
     return [
-        _line("SM clock", "Clock of the streaming multiprocessors.", "sm_clock"),
-        _line("Memory clock", "Clock of the memory.", "mem_clock"),
+        _line("SM clock", "Clock of the streaming multiprocessors.", "sm_clock", peak=True),
+        _line("Memory clock", "Clock of the memory.", "mem_clock", peak=True),
     ]
 
 
 def throttling() -> list[AnyPanel]:
     return [
-        panels.apart(panels.states(
+        blank(panels.apart(panels.states(
             "Throttling",
-            "Why the clocks were held back, from the bits of clocks_event_reasons; of buckets, every bit that was set. "
-            "Idle, a clock somebody set and sync boost are not shown: they are nobody's trouble.",
-            series(by_gpu(lambda level: f"{level.bits('clocks_event_reasons')} & {THROTTLING}", blank=True)),
-            throttle_map())),
+            throttle.DESCRIPTION,
+            series(by_gpu(throttle.held, blank=True)),
+            throttle.mapping()).height(8))),
     ]  # fmt: skip
-
-
-def throttle_map() -> models.ValueMapping:
-    return panels.text_map({str(bits): state for bits, state in style.throttle_states().items()})
 
 
 def memory_and_load() -> list[AnyPanel]:
     return [
         _line("Memory used", "Framebuffer in use.", "fb_used"),
-        _line("Memory temperature", "HBM only; boards without the sensor have no value.", "memory_temp"),
-        _line("GPU utilisation", "Share of time in which a kernel ran.", "gpu_util"),
+        _line(
+            "Memory temperature", "HBM only; boards without the sensor have no value.",
+            "memory_temp", peak=True, zero=False),
+        _line("GPU utilisation", "Share of time in which a kernel ran.", "gpu_util", peak=True),
         _line("Fan", "Of its full speed; boards cooled by the chassis have no value.", "fan_speed"),
-    ]
-
-
-def runs() -> list[AnyPanel]:
-    # Islands: while the status stays, a row's number among all and among those of its status go up together.
-    numbered = "row_number() OVER (PARTITION BY name{} ORDER BY time)"
-    sql = f"""{tagged().rstrip()}, runs AS (
-    SELECT *, {numbered.format("")} - {numbered.format(", tag, memo")} AS run FROM sample
-)
-SELECT tag AS status, memo, name AS "GPU", min(time) AS "from", max(until) AS "to",
-    first(value, time) FILTER (WHERE value IS NOT NULL) AS "start temperature", max(high) AS "peak temperature",
-    {MEAN} AS "average temperature", {MEAN_WATTS} AS "average power", sum(samples)::bigint AS samples
-FROM runs WHERE memo IS NOT NULL GROUP BY 1, 2, 3, run ORDER BY 4 DESC, 3"""
-    columns: Overrides = {
-        "/temperature$/": {**cell(style.TEMPERATURE, units.Celsius), "decimals": 1},
-        "/power$/": {"unit": units.Watt, "decimals": 0},
-        "/^status$/": {"mappings": [panels.statuses()], "custom.cellOptions": {"type": "color-text"}},
-    }
-    panel = panels.table(
-        "Runs by memo",
-        'What was measured under each memo (`gpumon status bench "fan=25%"`): compare runs by it. A memo used again '
-        "is a row again." + LAST_WORD,
-        rows(sql),
-    )
-    return [panels.override(panel.span(24).height(10), columns)]  # fmt: skip
+    ]  # fmt: skip
 
 
 def build() -> models.Dashboard:
     sections: Sequence[tuple[str, Sequence[AnyPanel]]] = [
         ("", [*now_and_range(), temperature(), status_timeline(), *by_status(), status_changes()]),
+        ("Comparison of runs", [runs()]),
         ("GPUs", gpus()),
         ("Power", power()),
         ("Clocks", clocks()),
         ("Throttling", throttling()),
         ("Memory and load", memory_and_load()),
-        ("Comparison of runs", runs()),
     ]
     host = "IN (${host:sqlstring})"
     of_host = f"(e.hostname {host} OR e.gpu_id IN (SELECT gpu_id FROM gpus WHERE hostname {host}))"

@@ -91,7 +91,8 @@ answer Grafana makes a table over time, in which a series has nulls wherever ano
 read by two exporters would be drawn as points."""
 WIDTHS: Final[Overrides] = {
     "/^(time|from|to|until|since)$/": {"custom.width": 165},
-    "/^(cluster|rack|GPU|GPUs|hosts|silent|status|before|XID|severity|unit|index)$/": {"custom.width": 85},
+    "/^(cluster|rack|GPUs|hosts|silent|status|before|XID|severity|unit|index)$/": {"custom.width": 85},
+    "/^GPU$/": {"custom.width": 110},  # "GPU 3 MIG 12"
     "/^(host|driver)$/": {"custom.width": 130},
     "/^PCI$/": {"custom.width": 150},
     "/^UUID$/": {"custom.width": 320},
@@ -175,12 +176,22 @@ def _all_values() -> common.VizTooltipOptions:
 
 
 def lines(
-    title: str, description: str, unit: str, query: Query | Sequence[Query], *, of: Thresholds | None = None
+    title: str,
+    description: str,
+    unit: str,
+    query: Query | Sequence[Query],
+    *,
+    of: Thresholds | None = None,
+    calcs: Sequence[str] = ("mean", "lastNotNull"),
 ) -> timeseries_builder.Panel:
-    """Lines over time; with `of`, its lines are drawn where it has any."""
+    """Lines over time; with `of`, its lines are drawn where it has any.
+
+    `calcs`: figures in the legend. "min" and "max" only where no series is an average of buckets, or its name says so:
+    the highest average of an hour is no maximum.
+    """
     panel = _common(timeseries_builder.Panel(), title, description, unit, query).height(8).span(12)
     panel.line_width(1).fill_opacity(0).show_points(options.VisibilityMode.AUTO).span_nulls(SILENCE)
-    panel.color_scheme(_palette()).legend(_legend("min", "mean", "max")).tooltip(_all_values())
+    panel.color_scheme(_palette()).legend(_legend(*calcs)).tooltip(_all_values())
     if of is not None:
         drawn = Thresholds(base="transparent", steps=of.lines or of.steps)
         line = common.GraphThresholdsStyleConfig().mode(options.GraphThresholdsStyleMode.DASHED)

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from grafana import style
-from grafana.gaps import BLANK, with_gaps
-from grafana.resolution import PER_GPU, USAGE, Level, read
+from grafana.gaps import BLANK, gapped, with_gaps
+from grafana.resolution import FROM, PER_GPU, TO, USAGE, Level, read
 from grafana.selection import ON_HOST, on_host
 
 MEAN: Final = "sum(total) / nullif(sum(n), 0)::float8"
@@ -30,21 +30,50 @@ def by_gpu(value: Callable[[Level], str], *, blank: bool = False) -> str:
 
 
 def average(column: str) -> str:
-    return by_gpu(lambda level: level.average(column))
-
-
-def peaks(column: str) -> str:
-    """The highest of each bucket, where the range is read from buckets; of rows the value itself is shown."""
+    """A line for each GPU. Where the range is read from buckets it is the mean of each, and its name says so: the
+    highest of a legend is then not taken for a peak."""
 
     def select(level: Level) -> str:
-        value = f"{level.highest(column)} AS value, INTERVAL '{level.gap}' AS gap"
-        return f"m.{level.time} AS time, gpu.name || ' peak' AS metric, {value}"
+        value = f"{level.average(column)} AS value, INTERVAL '{level.gap}' AS gap"
+        return f"m.{level.time} AS time, gpu.name{_average(level)} AS metric, {value}"
 
-    levels = read(select, on_host, PER_GPU, skip_rows=True)
-    return f"WITH {ON_HOST}, sample AS (\n{levels}\n)\n" + with_gaps(("value",), "metric")
+    return sample(select) + with_gaps(("value",), "metric")
+
+
+def average_and_peak(column: str) -> str:
+    """The same, and of buckets the highest as a line beside it: "GPU 0 average", "GPU 0 peak"; of rows only "GPU 0".
+
+    One reading for both. Grafana sorts the series of an answer by name.
+    """
+
+    def select(level: Level) -> str:
+        peak = "NULL" if level.raw else "gpu.name || ' peak'"
+        return (
+            f"m.{level.time} AS time, gpu.name{_average(level)} AS metric, {peak} AS peaks, "
+            f"{level.average(column)} AS value, {level.highest(column)} AS high, INTERVAL '{level.gap}' AS gap"
+        )
+
+    drawn = gapped(("value", "high"), "metric, peaks")
+    return f"""{sample(select).rstrip()}, drawn AS (
+{drawn}
+)
+SELECT time, metric, value FROM drawn
+UNION ALL
+SELECT time, peaks, high FROM drawn WHERE peaks IS NOT NULL
+ORDER BY 1"""
+
+
+def _average(level: Level) -> str:
+    return "" if level.raw else " || ' average'"
 
 
 # --- by status -------------------------------------------------------------------------------------------------------
+
+LAST_WORD: Final = (
+    " Over six hours exact to the minute, which counts under the status it ended with; over two days a status that"
+    " comes back within an hour is one with its first time in it; over a year to the day."
+)
+"""What the descriptions of panels by status say of long ranges."""
 
 
 def temperatures() -> str:
@@ -65,12 +94,42 @@ def tagged(name: str = "sample") -> str:
 def _tagged(level: Level) -> str:
     x = "gpu_temp"
     return (
-        f"{level.begin} AS time, {level.end} AS until, gpu.name, "
+        f"{level.begin} AS time, {level.end} AS until, INTERVAL '{_length(level)}' AS length, gpu.name, "
         f"coalesce({level.said('status_tag')}, '{style.UNTAGGED}') AS tag, {level.said('status_memo')} AS memo, "
-        f"{level.average(x)} AS value, {level.lowest(x)} AS low, "
+        f"{level.average(x)} AS value, {_at_begin(level, x)} AS at_begin, {level.lowest(x)} AS low, "
         f"{level.highest(x)} AS high, {level.total(x)} AS total, {level.count(x)} AS n, {level.samples} AS samples, "
         f"{level.total('power_usage')} AS watts, {level.count('power_usage')} AS watts_n, INTERVAL '{level.gap}' AS gap"
     )
+
+
+def _length(level: Level) -> str:
+    """Of the sample, minute or day that a row ends with."""
+    return "0" if level.raw else "1 minute" if level.by_usage else f"1 {level.step}"
+
+
+def _at_begin(level: Level, column: str) -> str:
+    """What it was when the row began, to the minute. Of an hour or a day nobody knows: its average is of later."""
+    return level.average(column) if level.step in ("", "minute") else "NULL::float8"
+
+
+_IS_WHOLE: Final = f"(min(number) > 1 OR min(time) >= {FROM} + INTERVAL '1 minute')"
+"""Whether it began within the range. A run that goes on at the begin of the range has a sample in its first minute."""
+
+
+def runs() -> str:
+    """WITH: `run` has what was measured while a GPU's status and memo stayed the same."""
+    # Islands: while they stay, a row's number among all and among those of its status and memo go up together.
+    numbered = "row_number() OVER (PARTITION BY name{} ORDER BY time)"
+    return f"""{tagged().rstrip()}, island AS (
+SELECT *, {numbered.format("")} AS number, {numbered.format("")} - {numbered.format(", tag, memo")} AS island
+FROM sample
+), run AS (
+SELECT tag, memo, name, min(time) AS begin, least(max(until + length), {TO}) AS until,
+    {_IS_WHOLE} AS whole, first(at_begin, time) FILTER (WHERE at_begin IS NOT NULL) AS at_begin, max(high) AS peak,
+    {MEAN} AS mean, {MEAN_WATTS} AS watts, sum(samples)::bigint AS samples
+FROM island WHERE memo IS NOT NULL GROUP BY tag, memo, name, island
+)
+"""
 
 
 # --- counters --------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Final
 from grafana_foundation_sdk.models import units
 
 from services.contract.catalogue import BY_COLUMN, Unit
-from services.contract.clocks_event import REASONS, THERMAL, THROTTLING, reasons
+from services.contract.clocks_event import THERMAL
 
 GREEN, YELLOW, ORANGE, RED = "green", "yellow", "orange", "red"
 BLUE, PURPLE, GREY = "blue", "purple", "#8e8e8e"
@@ -45,12 +45,22 @@ GRAFANA_UNITS: Final = MappingProxyType(
 """Unit of the catalogue -> Grafana's unit id."""
 SCALED: Final = MappingProxyType({Unit.MILLIJOULE: (1000, units.Joule)})
 """Units that Grafana lacks: divisor, and the unit then."""
+GROWN: Final = MappingProxyType(
+    {Unit.MILLIJOULE: (3_600_000_000, units.KiloWattHour), Unit.NANOSECOND: (60_000_000_000, units.Minutes)}
+)
+"""Units of what counters grew by: divisor, and the unit then. Energy is paid for in kWh; of nanoseconds the axis would
+have ticks like "11.7 mins"."""
 
 
 def unit(column: str) -> str:
     """Grafana's unit of a metric: `unit("gpu_temp") == "celsius"`."""
     of = BY_COLUMN[column].unit
     return SCALED[of][1] if of in SCALED else GRAFANA_UNITS[of]
+
+
+def grown(column: str) -> tuple[int, str]:
+    """Divisor, and Grafana's unit then, of how much a counter grew."""
+    return GROWN.get(BY_COLUMN[column].unit, (1, unit(column)))
 
 
 # --- thresholds: one source; every panel that colours a value takes one of these -------------------------------------
@@ -103,12 +113,38 @@ STATUS_COLOURS: Final = MappingProxyType({"idle": BLUE, "prod": GREEN, "bench": 
 UNTAGGED: Final = "untagged"
 """Samples of a host whose operator said nothing."""
 EVENT_COLOURS: Final = MappingProxyType(
-    {"status": BLUE, "xid": RED, "gpu_lost": PURPLE, "gpu_returned": GREEN, "counter_reset": GREY}
+    {
+        "status": BLUE,
+        "xid": RED,
+        "gpu_lost": PURPLE,
+        "gpu_returned": GREEN,
+        "counter_reset": GREY,
+        "target_down": ORANGE,
+    }
 )
+LINE_COLOURS: Final = (
+    "#7eb26d", "#eab839", "#6ed0e0", "#ef843c", "#e24d42", "#1f78c1", "#ba43a9", "#705da0", "#508642", "#cca300",
+)  # fmt: skip
+"""Grafana's classic palette, by name of the series where one's band must have its colour."""
+
+THROTTLE_WORDS: Final = MappingProxyType(
+    {0x40: "heat (hardware)", 0x20: "heat", 0x8: "slowdown", 0x80: "power brake", 0x4: "power"}
+)
+"""Bits of `clocks_event_reasons` that hold a GPU back, in words; the worst first, since a narrow band cuts off the end:
+hw_thermal, sw_thermal, hw_slowdown, hw_power_brake, power_cap."""
+AT_TIMES: Final = 0x1000000
+"""Beside the bits: they were set at times within a bucket of an hour or a day, nobody knows for how long. No bit of
+NVIDIA's is so high."""
+_PALE: Final = MappingProxyType({RED: "super-light-red", ORANGE: "super-light-orange"})
 
 
 def throttle_states() -> dict[int, tuple[str, str]]:
-    """Bits of `clocks_event_reasons` that hold a GPU back -> (text, colour), for every combination of them."""
-    bits = [bit for bit in REASONS if bit & THROTTLING]
-    sets = [sum(chosen) for size in range(1, len(bits) + 1) for chosen in combinations(bits, size)]
-    return {0: ("not throttled", GREEN)} | {s: (" + ".join(reasons(s)), RED if s & THERMAL else ORANGE) for s in sets}
+    """Bits that hold a GPU back -> (text, colour), for every combination, and for every one with `AT_TIMES`."""
+    sets = [sum(chosen) for size in range(1, len(THROTTLE_WORDS) + 1) for chosen in combinations(THROTTLE_WORDS, size)]
+    always = {bits: (_reasons(bits), RED if bits & THERMAL else ORANGE) for bits in sets}
+    at_times = {bits | AT_TIMES: (f"{text}, at times", _PALE[colour]) for bits, (text, colour) in always.items()}
+    return {0: ("not throttled", GREEN), **always, **at_times}
+
+
+def _reasons(bits: int) -> str:
+    return " + ".join(word for bit, word in THROTTLE_WORDS.items() if bits & bit)

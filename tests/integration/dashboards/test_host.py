@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from itertools import groupby, pairwise
 from statistics import mean
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
+from grafana import style
 from tests.integration.dashboards.dataset import (
     A100_HOST,
     DAY,
@@ -31,6 +33,7 @@ from tests.integration.dashboards.story import (
     shown,
 )
 from tests.support.database import insert, register, value_of
+from tests.support.grafana_checks import Result, plain
 
 pytestmark = pytest.mark.timescale
 
@@ -148,19 +151,98 @@ def p40(story: Story) -> int:
     return min(numbers)
 
 
+def runs_of(result: Result, gpu: str = "GPU 0") -> list[dict[str, Any]]:
+    """The rows of one GPU, the first run first."""
+    names = [name for name, _ in result.columns]
+    rows = [dict(zip(names, map(plain, row), strict=True)) for row in reversed(result.rows)]
+    return [row for row in rows if row["GPU"] == gpu]
+
+
+def islands(rows: list[Row]) -> list[tuple[tuple[str, str], list[Row]]]:
+    """Rows of a GPU by what was said, where there is a memo."""
+    same = groupby(rows, key=lambda row: (row["status_tag"], row["status_memo"]))
+    return [(said, list(run)) for said, run in same if said[1] is not None]
+
+
 def test_runs_are_exact_to_the_minute_where_hours_are_read(story: Story) -> None:
     """Two of the eight changes are within twelve minutes: shorter than an hour."""
-    result = story.result(panel(HOST_UID, "Runs by memo"), SPAN, P40_HOST)
-    of_gpu = [row for row in result.rows if row[2] == "GPU 0"]
-    found = [(row[0], row[1], row[6], row[-1]) for row in reversed(of_gpu)]
-    minutes = minutes_of(story.data, p40(story), story.data.end - SPAN)
-    islands = groupby(minutes, key=lambda row: (row["status_tag"], row["status_memo"]))
-    runs = [(*said, list(rows)) for said, rows in islands if said[1] is not None]
-    assert found == [
-        (tag, memo, max(r["peak"] for r in rows), sum(r["samples"] for r in rows)) for tag, memo, rows in runs
+    found = runs_of(story.result(panel(HOST_UID, "Runs by memo"), SPAN, P40_HOST))
+    runs = islands(minutes_of(story.data, p40(story), story.data.end - SPAN))
+    assert [(r["status"], r["memo"], r["peak temperature"], r["samples"]) for r in found] == [
+        (tag, memo, max(r["peak"] for r in rows), sum(r["samples"] for r in rows)) for (tag, memo), rows in runs
     ]
     assert len(found) >= 6
-    assert [(row[3], row[4]) for row in reversed(of_gpu)] == [(r[0]["minute"], r[-1]["minute"]) for _, _, r in runs]
+    ends = [(rows[0]["minute"], min(rows[-1]["minute"] + MINUTE, story.data.end)) for _, rows in runs]
+    assert [(r["from"], r["to"]) for r in found] == ends
+    assert [r["duration"] for r in found] == [(end - begin).total_seconds() for begin, end in ends]
+
+
+def test_a_runs_rise_is_from_its_first_sample_to_its_peak(story: Story) -> None:
+    found = runs_of(story.result(panel(HOST_UID, "Runs by memo"), 6 * HOUR, P40_HOST))
+    rows = [r for r in samples(story.data, "6 h", P40_HOST) if r["gpu_id"] == p40(story)]
+    runs = [run for _, run in islands(rows)]
+    starts = [run[0]["gpu_temp"] for run in runs]
+    assert [r["start temperature"] for r in found] == starts
+    peaks = [max(temps(run)) for run in runs]
+    assert [r["rise"] for r in found] == [peak - start for peak, start in zip(peaks, starts, strict=True)]
+    assert any(peak > start for peak, start in zip(peaks, starts, strict=True))
+    assert [r["duration"] for r in found] == [(run[-1]["time"] - run[0]["time"]).total_seconds() for run in runs]
+
+
+def test_the_start_of_a_run_is_no_average_of_an_hour(story: Story) -> None:
+    """Of minutes it is the first minute's; of hours nobody knows."""
+    query = panel(HOST_UID, "Runs by memo")
+    minutes = runs_of(between(story, query, story.data.end - 8 * HOUR, story.data.end, {"host": P40_HOST}))
+    rows = [r for r in story.data.rows if r["gpu_id"] == p40(story) and r["time"] >= story.data.end - 8 * HOUR]
+    firsts = [
+        mean(temps([r for r in run if begin_of(r["time"], MINUTE) == begin_of(run[0]["time"], MINUTE)]))
+        for run in by_minute(rows)
+    ]
+    assert [r["start temperature"] for r in minutes] == pytest.approx(firsts)
+    hours = runs_of(story.result(query, SPAN, P40_HOST))
+    assert {(r["start temperature"], r["rise"]) for r in hours} == {(None, None)}
+    assert all(r["peak temperature"] is not None for r in hours)
+
+
+def by_minute(rows: list[Row]) -> list[list[Row]]:
+    """Runs, where a minute belongs to what it ended with."""
+    last = {begin_of(row["time"], MINUTE): (row["status_tag"], row["status_memo"]) for row in rows}
+    same = groupby(rows, key=lambda row: last[begin_of(row["time"], MINUTE)])
+    return [list(run) for said, run in same if said[1] is not None]
+
+
+def test_a_run_that_goes_on_at_the_begin_of_the_range_has_no_start(story: Story) -> None:
+    """It began half an hour before: what it was at the edge is not what it began with."""
+    begin = story.data.end - 2 * HOUR - 30 * MINUTE
+    first, *others = runs_of(between(story, panel(HOST_UID, "Runs by memo"), begin, story.data.end, {"host": P40_HOST}))
+    assert (first["memo"], first["start temperature"], first["rise"]) == ("gpu-burn fan=25%", None, None)
+    assert len(others) == 2
+    assert all(r["start temperature"] is not None for r in others)
+
+
+@pytest.mark.parametrize("title", ["Runs by memo", "Recent Status Changes"])
+def test_a_row_leads_to_its_own_time(story: Story, title: str) -> None:
+    """The link's range has the run's start, and a minute around it."""
+    result = story.result(panel(HOST_UID, title), 6 * HOUR, P40_HOST)
+    begins = result.column("from" if title == "Runs by memo" else "time")
+    assert [ms(begin - MINUTE) for begin in begins] == result.column("begin_ms")
+    if title == "Recent Status Changes":
+        lasted = [dt.timedelta(seconds=s) for s in result.column("lasted")[1:]]  # the newest holds until now
+        ends = [begin + length for begin, length in zip(begins[1:], lasted, strict=True)]
+        assert [ms(end + MINUTE) for end in ends] == result.column("end_ms")[1:]
+        assert ends == begins[:-1]
+        return
+    assert [ms(end + MINUTE) for end in result.column("to")] == result.column("end_ms")
+    (row,) = [r for r in runs_of(result) if r["memo"] == "gpu-burn fan=25%"]
+    start, end = (dt.datetime.fromtimestamp(row[name] / 1000, dt.UTC) for name in ("begin_ms", "end_ms"))
+    there = runs_of(between(story, panel(HOST_UID, title), start, end, {"host": P40_HOST}))
+    (same,) = [r for r in there if r["memo"] == row["memo"]]
+    for name in ("start temperature", "peak temperature", "rise", "duration", "samples"):
+        assert same[name] == row[name]
+
+
+def ms(time: dt.datetime) -> int:
+    return round(time.timestamp() * 1000)
 
 
 def test_the_status_timeline_changes_when_the_status_did(story: Story) -> None:
@@ -256,6 +338,110 @@ def test_status_is_exact_where_minutes_are_kept_no_more(story: Story) -> None:
     tags = by_tag(samples(story.data, "30 days", P40_HOST), width=MINUTE)
     found = dict(zip(result.column("status"), result.column("samples"), strict=True))
     assert found == {tag: len(rows) for tag, rows in tags.items()}
+
+
+# --- averages and peaks ----------------------------------------------------------------------------------------------
+
+
+def test_of_rows_a_line_is_called_as_its_gpu(story: Story) -> None:
+    for title in ("GPU Temperature", "Power", "Power limit"):
+        lines = story.result(panel(HOST_UID, title), 6 * HOUR, P40_HOST)
+        assert set(lines.column("metric")) == {"GPU 0", "GPU 1"}
+
+
+def test_of_buckets_averages_are_called_so_and_peaks_are_beside_them(story: Story) -> None:
+    """The highest of an hour in which it was hot for a while is not its average."""
+    result = story.result(panel(HOST_UID, "GPU Temperature"), 30 * DAY, P40_HOST)
+    names = [f"GPU {index} {what}" for index in (0, 1) for what in ("average", "peak")]
+    assert sorted(set(result.column("metric"))) == names
+    rows = [r for r in samples(story.data, "30 days", P40_HOST) if r["gpu_id"] == p40(story)]
+    hours = {hour: temps(list(of)) for hour, of in groupby(rows, key=lambda row: begin_of(row["time"], HOUR))}
+    averages, peaks = (
+        {time: value for time, metric, value in result.rows if metric == name and value is not None}
+        for name in names[:2]
+    )
+    assert peaks == {hour: max(of) for hour, of in hours.items()}
+    assert averages == pytest.approx({hour: mean(of) for hour, of in hours.items()})
+    assert any(peak - averages[hour] > 5 for hour, peak in peaks.items())
+
+
+def test_where_there_is_no_peak_the_name_says_average_all_the_same(story: Story) -> None:
+    lines = story.result(panel(HOST_UID, "Power limit"), 30 * DAY, P40_HOST)
+    assert set(lines.column("metric")) == {"GPU 0 average", "GPU 1 average"}
+
+
+def test_a_gap_is_one_in_the_average_and_in_the_peak(story: Story) -> None:
+    """The T4's exporter was away for half an hour, five hours ago."""
+    end = story.data.end
+    result = between(story, panel(HOST_UID, "GPU Temperature"), end - 7 * HOUR, end, {"host": T4_HOST})
+    for name in ("GPU 0 average", "GPU 0 peak"):
+        gaps = [time for time, metric, value in result.rows if metric == name and value is None]
+        assert [time for time in gaps if end - 5 * HOUR < time < end - 4 * HOUR - 30 * MINUTE], name
+
+
+# --- boards ----------------------------------------------------------------------------------------------------------
+
+
+def test_mig_instances_are_not_counted_as_boards(story: Story) -> None:
+    ((text,),) = shown(story, HOST_UID, "GPU", 6 * HOUR, A100_HOST)
+    boards = {uuid for uuid, _ in story.data.gpu_ids if uuid in uuids(story, A100_HOST)}
+    assert len(boards) == 4
+    model = next(row["model"] for row in story.data.rows if row["host"] == A100_HOST)
+    assert text == f"4 x {model} + 2 MIG instances"
+    assert "MIG" not in shown(story, HOST_UID, "GPU", 6 * HOUR, P40_HOST)[0][0]
+
+
+def uuids(story: Story, host: str) -> set[str]:
+    here = {row["gpu_id"] for row in story.data.rows if row["host"] == host}
+    return {uuid for (uuid, _), number in story.data.gpu_ids.items() if number in here}
+
+
+# --- looks -----------------------------------------------------------------------------------------------------------
+
+
+def look(title: str) -> Any:
+    return next(p for p in DASHBOARDS[HOST_UID].panels() if p["title"] == title)
+
+
+def overridden(title: str, name: str) -> dict[str, Any]:
+    """Regular expression of the fields -> value of the property, where it has one."""
+    return {
+        override["matcher"]["options"]: set_.get("value")
+        for override in look(title)["fieldConfig"]["overrides"]
+        for set_ in override["properties"]
+        if set_["id"] == name
+    }
+
+
+@pytest.mark.parametrize("title", ["Temperature by Status", "Samples by Status"])
+def test_no_status_has_not_the_colour_of_one(title: str) -> None:
+    colours = {fields: colour["fixedColor"] for fields, colour in overridden(title, "color").items()}
+    assert colours["/^untagged\\b/i"] == style.GREY
+    assert style.GREY not in style.STATUS_COLOURS.values()
+
+
+@pytest.mark.parametrize("title", ["Status Timeline", "Throttling"])
+def test_a_gap_is_neither_in_the_legend_of_states_nor_a_band(title: str) -> None:
+    """Grafana lists what NULL reads; "" would be the number 0, and a NULL with a mapping is drawn."""
+    assert overridden(title, "noValue") == {"/.*/": None}
+    kinds = {mapping["type"] for mapping in look(title)["fieldConfig"]["defaults"]["mappings"]}
+    assert kinds == {"value"}
+
+
+@pytest.mark.parametrize("title", ["Runs by memo", "Recent Status Changes"])
+def test_tables_of_what_was_done_say_how_to_have_one(title: str) -> None:
+    assert "gpumon status set" in look(title)["fieldConfig"]["defaults"]["noValue"]
+    assert overridden(title, "noValue")["/.*/"] == style.NO_VALUE, "of a cell"
+    assert overridden(title, "custom.hidden") == {"/^(begin|end)_ms$/": True}
+    ((_, (found,)),) = overridden(title, "links").items()
+    assert "from=${__data.fields.begin_ms}&to=${__data.fields.end_ms}" in found["url"]
+
+
+def test_runs_come_right_after_the_runbooks_twelve() -> None:
+    titles = [p["title"] for p in DASHBOARDS[HOST_UID].panels()]
+    assert titles[11:13] == ["Recent Status Changes", "Runs by memo"]
+    (columns,) = overridden("Runs by memo", "custom.filterable")
+    assert all(re.search(columns.strip("/"), name) for name in ("status", "memo", "GPU"))
 
 
 # --- names -----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from grafana_foundation_sdk.models import dashboard as sdk
 from grafana_foundation_sdk.models import units
 
 from grafana import panels, style
+from grafana.host_runs import WHAT_TO_DO
 from grafana.style import Thresholds
 from tests.support.grafana_dashboards import Dashboard, committed
 from tests.support.grafana_sql import parse_duration
@@ -191,7 +192,8 @@ def nothing_is_drawn_over_gaps(d: Dashboard) -> Problems:
 
 def unknown_is_said(d: Dashboard) -> Problems:
     for panel in d.panels():
-        if panel["fieldConfig"]["defaults"].get("noValue") not in (style.NO_VALUE, style.NONE, style.NOT_YET):
+        known = (style.NO_VALUE, style.NONE, style.NOT_YET, WHAT_TO_DO)
+        if panel["fieldConfig"]["defaults"].get("noValue") not in known:
             yield panel["title"], "noValue"
 
 
@@ -310,7 +312,8 @@ EXCEPTIONS: dict[tuple[str, str, str], str] = {
     **{
         ("variables_are_fresh", uid, name): KEPT
         for uid, names in {
-            "gpu-telemetry": ("host", "gpu"), "gpu-fleet": ("cluster", "host", "model"), "gpu-detail": ("host", "gpu"),
+            "gpu-telemetry": ("host", "gpu"), "gpu-fleet": ("cluster", "host", "model", "no_slot"),
+            "gpu-detail": ("host", "gpu"),
         }.items()
         for name in names
     },
@@ -318,7 +321,7 @@ EXCEPTIONS: dict[tuple[str, str, str], str] = {
         ("queries_are_bounded_in_time", uid, name): KEPT
         for uid, names in {
             "gpu-telemetry": ("host", "gpu"),
-            "gpu-fleet": ("cluster", "host", "model", "Clusters and models"),
+            "gpu-fleet": ("cluster", "host", "model", "no_slot", "Clusters and models"),
             "gpu-detail": ("host", "gpu", "Inventory", "Limits", "Why there is no value", "Where it was"),
         }.items()
         for name in names
@@ -327,8 +330,9 @@ EXCEPTIONS: dict[tuple[str, str, str], str] = {
         ("queries_are_bounded_in_time", uid, name): NOW
         for uid, names in {
             "gpu-telemetry": ("Current Temperature", "Current Status", "GPU", "GPUs of this host"),
-            "gpu-fleet": ("GPUs", "Now", "Freshness", "Temperature map", "Lost GPUs", "Hosts late by over a minute"),
-            "gpu-detail": ("Now", "Age"),
+            "gpu-fleet": ("GPUs", "Now", "Freshness", "Need attention", "Temperature map", "Lost and silent GPUs",
+                          "Hosts late by over a minute"),
+            "gpu-detail": ("State", "Now", "Age"),
         }.items()
         for name in names
     },
@@ -386,7 +390,8 @@ def test_links_carry_the_time_range(uid: str) -> None:
     document = DASHBOARDS[uid].document
     assert all(link["keepTime"] for link in document["links"])
     in_panels = re.findall(r'"url": "(/d/[^"]+)"', json.dumps(document["panels"]))
-    assert all("${__url_time_range}" in url for url in in_panels)
+    own = "&from=${__data.fields.begin_ms}&to=${__data.fields.end_ms}"  # of the row
+    assert all("${__url_time_range}" in url or url.endswith(own) for url in in_panels)
 
 
 def test_columns_that_links_use_are_there() -> None:

@@ -1,0 +1,162 @@
+"""Fleet, at the top: which GPUs need somebody now, why, and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from grafana import panels, style
+from grafana.fleet_gpus import CARD_NAME, DOWN, LINKED, LOST, NOW
+from grafana.frame import among
+from grafana.panels import AnyPanel, Overrides
+from grafana.queries import rows
+from services.contract.clocks_event import REASONS, THERMAL
+
+CRITICAL: Final = "critical"
+WARNING: Final = "warning"
+"""By the alphabet the worse comes first: `min()` is the worst, and rows are ordered by it."""
+XID_WINDOW: Final = "24 hours"
+"""An XID older than that is history, not the state of a GPU; `gpumon top` says the same."""
+NEVER_SEEN_WINDOW: Final = "7 days"
+"""Of targets and GPUs the inventory has never had: nobody tells when they are taken out of the configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """SQL over a board (`c`, see `_CARD`), its host (`h`) and what was told of its loss (`l`)."""
+
+    holds: str
+    severity: str
+    reason: str
+    action: str
+    since: str = "NULL::timestamptz"
+
+
+_HEAT: Final = "concat_ws(', ', " + ", ".join(
+    f"CASE WHEN c.reasons & {bit} <> 0 THEN '{name}' END" for bit, name in REASONS.items() if bit & THERMAL
+) + ")"  # fmt: skip
+_EXPORTER: Final = "coalesce('; an exporter of its host is down: ' || h.why, '')"
+FACTS: Final = (
+    Fact("l.lost_at IS NOT NULL", CRITICAL, "'lost' || coalesce(': ' || l.reason, '')",
+         "power the host off and on; look for XID 79", "l.lost_at"),
+    Fact("l.lost_at IS NULL AND c.silent AND NOT h.silent", CRITICAL,
+         f"CASE WHEN c.newest IS NULL THEN 'never had a sample' ELSE 'silent' END || ', while its host reports' || "
+         f"{_EXPORTER}",
+         "on the host: does nvidia-smi list it? If not, as if lost", "c.newest"),
+    # 1: NVML's failureOccurred. The board has no spare row left for this bank; NVIDIA's criterion for an RMA.
+    Fact("c.remap_failure > 0", CRITICAL, "'row remapping failed'", "drain, and replace the GPU (RMA)"),
+    # 1 and more: the counter is NVML's volatile one, of the time since the driver was loaded or the GPU reset.
+    Fact("c.dbe > 0", CRITICAL, "c.dbe || ' uncorrectable ECC errors since the last reset'",
+         "drain and reset the GPU; if it comes again, replace it"),
+    # C; the board's own slowdown temperature (NVML), where it tells one: from there on it protects itself.
+    Fact("c.temp >= c.slowdown_temp", CRITICAL, "c.temp || ' C, and it slows down at ' || c.slowdown_temp || ' C'",
+         "take the load off; look after air and fan"),
+    # 1: NVML's isPending. The row is replaced by a spare one at the next reset, and is in use until then.
+    Fact("c.remap_pending > 0", WARNING, "'row remap pending'", "drain and reset the GPU"),
+    # 1 and more pages (or 1 as a flag): in use until the next reset; boards before Ampere.
+    Fact("c.retired_pending > 0", WARNING, "'pages pending retirement'", "drain; reset the GPU or reboot the host"),
+    Fact(f"c.reasons & {THERMAL} <> 0", WARNING, f"'slowed down by heat (' || {_HEAT} || ')'",
+         "look after air and fan"),
+)  # fmt: skip
+"""In the order in which the reasons of one board are said. What MIG instances repeat of their board counts once."""
+
+_CARD: Final = """card AS (
+    SELECT gpu_uuid, hostname, (array_agg(gpu_id ORDER BY silent, instance_id NULLS FIRST))[1] AS gpu_id,
+        max(newest) AS newest, bool_and(silent) AS silent, max(slowdown_temp) AS slowdown_temp,
+        max(gpu_temp) FILTER (WHERE NOT silent) AS temp,
+        bit_or(clocks_event_reasons) FILTER (WHERE NOT silent) AS reasons,
+        max(ecc_dbe_vol_total) FILTER (WHERE NOT silent) AS dbe,
+        max(retired_pending) FILTER (WHERE NOT silent) AS retired_pending,
+        max(row_remap_failure) FILTER (WHERE NOT silent) AS remap_failure,
+        max(row_remap_pending) FILTER (WHERE NOT silent) AS remap_pending
+    FROM now GROUP BY 1, 2
+)"""
+_HOST: Final = f"""{DOWN}, host AS MATERIALIZED (
+    SELECT h.*, d.why, d.down_at FROM (
+        SELECT hostname, count(*) AS gpus, min(gpu_id) AS gpu_id, max(newest) AS newest, bool_and(silent) AS silent
+        FROM card GROUP BY 1
+    ) h LEFT JOIN LATERAL (
+        SELECT * FROM down d WHERE h.hostname IN (d.target_host, split_part(d.target_host, '.', 1))
+            OR split_part(h.hostname, '.', 1) = d.target_host
+        ORDER BY d.target_host = h.hostname DESC, d.down_at DESC LIMIT 1
+    ) d ON true
+)"""
+_OF_BOARDS: Final = f"""SELECT c.gpu_uuid, fact.* FROM card c JOIN host h USING (hostname)
+    LEFT JOIN lost l ON l.gpu_uuid = c.gpu_uuid AND l.lost_at >= coalesce(c.newest, '-infinity'), LATERAL (VALUES
+        {", ".join(
+            f"({number}, {fact.holds}, '{fact.severity}', {fact.reason}, '{fact.action}', {fact.since})"
+            for number, fact in enumerate(FACTS)
+        )}
+    ) fact (number, holds, severity, reason, action, since) WHERE fact.holds"""  # fmt: skip
+_OF_XIDS: Final = f"""SELECT e.gpu_uuid, {len(FACTS)}, true, '{CRITICAL}',
+    concat('XID ', e.code, coalesce(': ' || max(e.detail ->> 'meaning'), ''),
+        CASE WHEN count(*) > 1 THEN ', ' || count(*) || ' times' END),
+    coalesce(max(e.detail ->> 'immediate_action'), 'see docs/xids.md'), min(e.time)
+FROM gpu_events e JOIN card USING (gpu_uuid)
+WHERE e.time > now() - INTERVAL '{XID_WINDOW}' AND e.kind = 'xid' AND e.detail ->> 'severity' = '{CRITICAL}'
+GROUP BY e.gpu_uuid, e.code"""
+_OF_HOSTS: Final = f"""SELECT '{CRITICAL}', h.hostname,
+    CASE WHEN h.gpus = 1 THEN {CARD_NAME} ELSE 'all ' || h.gpus || ' GPUs' END,
+    coalesce('exporter down: ' || h.why, 'silent: no GPU of the host, and no exporter is said to be down'),
+    CASE WHEN h.why IS NULL THEN 'is the collector running? Does the host answer?'
+        ELSE 'start the exporter; does the host answer?' END,
+    coalesce(h.down_at, h.newest), coalesce(g.cluster, 'none'), g.rack, g.model, h.gpu_id
+FROM host h JOIN gpus g USING (gpu_id) WHERE h.silent"""
+_NOT_IN_INVENTORY: Final = f"""SELECT '{CRITICAL}', u.hostname, '-', u.reason, u.action, u.since, NULL, NULL, NULL, NULL
+FROM (
+    SELECT d.target_host AS hostname, 'exporter down, and never read: ' || d.why AS reason,
+        'start the exporter, or take it out of the targets' AS action, d.down_at AS since
+    FROM down d WHERE d.down_at > now() - INTERVAL '{NEVER_SEEN_WINDOW}' AND NOT EXISTS (SELECT FROM gpus g
+        WHERE g.hostname IN (d.target_host, split_part(d.target_host, '.', 1))
+            OR split_part(g.hostname, '.', 1) = d.target_host)
+    UNION ALL
+    SELECT e.hostname,
+        concat_ws(': ', 'lost before it was ever seen', e.detail ->> 'pci_bus_id', e.detail ->> 'reason'),
+        'power the host off and on; look for XID 79', e.time
+    FROM gpu_events e WHERE e.time > now() - INTERVAL '{NEVER_SEEN_WINDOW}' AND e.kind = 'gpu_lost'
+        AND NOT EXISTS (SELECT FROM gpus g WHERE g.gpu_uuid = e.gpu_uuid) AND NOT EXISTS (
+            SELECT FROM gpu_events back WHERE back.kind = 'gpu_returned' AND back.time >= e.time
+                AND back.hostname = e.hostname
+                AND (back.detail ->> 'lost_at')::timestamptz BETWEEN e.time - INTERVAL '1 second' AND e.time)
+) u WHERE {among("'none'", "cluster")} AND {among("u.hostname", "host")} AND {among("'none'", "model")}"""
+
+
+_WRAPPED: Final = {"custom.cellOptions": {"type": "auto", "wrapText": True}}
+
+
+def attention() -> AnyPanel:
+    sql = f"""WITH {NOW}, {LOST}, {_CARD}, {_HOST}, fact AS (
+{_OF_BOARDS}
+UNION ALL
+{_OF_XIDS}
+), listed AS (
+SELECT min(f.severity) AS severity, c.hostname AS host, {CARD_NAME} AS "GPU",
+    string_agg(f.reason, '; ' ORDER BY f.severity, f.number) AS reason,
+    string_agg(DISTINCT f.action, '; ') FILTER (WHERE f.severity = worst.severity) AS "do now", min(f.since) AS since,
+    coalesce(g.cluster, 'none') AS cluster, g.rack, g.model, c.gpu_id
+FROM fact f JOIN (SELECT gpu_uuid, min(severity) AS severity FROM fact GROUP BY 1) worst USING (gpu_uuid)
+    JOIN card c USING (gpu_uuid) JOIN gpus g USING (gpu_id)
+GROUP BY f.gpu_uuid, c.hostname, c.gpu_id, g.gpu_id
+UNION ALL
+{_OF_HOSTS}
+UNION ALL
+{_NOT_IN_INVENTORY}
+)
+SELECT * FROM listed ORDER BY severity, since DESC NULLS LAST, host, "GPU" LIMIT 200"""
+    columns: Overrides = {
+        "/^(since|rack|cluster|model)$/": {"mappings": [panels.unknown("transparent", "unknown")]},
+        "/^severity$/": panels.severity(),
+        "/^reason$/": {**_WRAPPED, "custom.width": 360},
+        "/^do now$/": {**_WRAPPED, "custom.width": 290},
+        **LINKED,
+    }
+    panel = panels.table(
+        "Need attention",
+        "What is so now, whatever the time range: lost; silent for five minutes while its host reports; a host none of "
+        "whose GPUs has a sample for five minutes, with its exporter's trouble; critical XIDs of the last 24 hours; "
+        "row remapping failed or pending; pages pending retirement; uncorrectable ECC errors since the driver was "
+        "loaded or the GPU reset; at or above the board's own slowdown temperature; slowed down by heat. A GPU in MIG "
+        "instances has one row. Since: the earliest of what is known. None is good.",
+        rows(sql),
+    )
+    return panels.override(panel.span(24).height(9).no_value(style.NONE), columns)

@@ -1,0 +1,150 @@
+"""The head of "GPU detail": whether the GPU reports and if not why, what it is, its newest values."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana_foundation_sdk.models import units
+
+from grafana import panels, style, throttle
+from grafana.frame import EVENTS, card_url, host_url
+from grafana.gpu_events import BLANK
+from grafana.panels import HIDDEN, AnyPanel, Overrides, link, steps
+from grafana.queries import rows, series
+from grafana.resolution import SILENT
+from grafana.selection import CARD, GPU_NAME
+from services.contract.clocks_event import THROTTLING
+
+FRESH: Final = f"v.age < INTERVAL '{SILENT}'"
+LATE: Final = "1 minute"
+"""Silence from which an exporter that is down is why: another of the host may still report the GPU."""
+_STATES: Final = {
+    "reports": ("reports", style.GREEN),
+    "silent": ("silent", style.ORANGE),
+    "exporter down": ("exporter down", style.RED),
+    "lost": ("lost", style.RED),
+    "never sampled": ("never sampled", style.GREY),
+}
+
+_DOWN: Final = "concat_ws(' ', coalesce(e.detail ->> 'detail', e.detail ->> 'reason'), '(' || e.source || ')')"
+_SINCE: Final = f"""newest AS (SELECT v.* FROM v_latest_gpu_metrics v WHERE v.gpu_id = (SELECT gpu_id FROM gpu)),
+sibling AS (
+    SELECT g.gpu_id, g.instance_id, l.time > now() - INTERVAL '{SILENT}' AS reports
+    FROM gpus g LEFT JOIN gpu_latest l USING (gpu_id) WHERE g.gpu_uuid = (SELECT gpu_uuid FROM gpu)
+), lost AS (
+    SELECT e.kind, e.time, e.detail ->> 'reason' AS reason FROM gpu_events e
+    WHERE e.kind IN ('gpu_lost', 'gpu_returned')
+        AND e.gpu_id IN (SELECT gpu_id FROM sibling WHERE instance_id IS NULL UNION SELECT gpu_id FROM gpu)
+    ORDER BY e.time DESC LIMIT 1
+), exporter AS (
+    SELECT DISTINCT ON (e.source) e.source, e.kind, e.time, e.detail FROM {EVENTS} e
+    WHERE e.kind IN ('target_down', 'target_up') AND e.hostname = (SELECT hostname FROM gpu)
+    ORDER BY e.source, e.time DESC
+), down AS (
+    SELECT min(e.time) AS time, string_agg({_DOWN}, ', ' ORDER BY e.source) AS reason FROM exporter e
+    WHERE e.kind = 'target_down' AND e.time > coalesce((SELECT time FROM newest), '-infinity')
+    HAVING count(*) > 0
+)"""
+"""`down`: exporters of its host that do not answer, and since they do not there is no sample: one it was not read from
+may be down for good."""
+
+
+def state() -> AnyPanel:
+    """One row, of now, whatever the time range."""
+    placed = f"""SELECT CASE
+        WHEN lost.kind = 'gpu_lost' AND (v.time IS NULL OR lost.time > v.time) THEN 'lost'
+        WHEN down.time IS NOT NULL AND (v.time IS NULL OR v.age > INTERVAL '{LATE}') THEN 'exporter down'
+        WHEN v.time IS NULL THEN 'never sampled' WHEN {FRESH} THEN 'reports' ELSE 'silent' END AS state,
+    lost.time AS lost_at, lost.reason AS lost_why, down.time AS down_at, down.reason AS down_why, v.*
+FROM gpu LEFT JOIN newest v USING (gpu_id) LEFT JOIN lost ON true LEFT JOIN down ON true"""
+    told = "CASE state WHEN 'lost' THEN v.{lost} WHEN 'exporter down' THEN v.{down} {rest} END"
+    sql = f"""WITH {CARD}, {_SINCE}, placed AS ({placed})
+SELECT v.state, {told.format(lost="lost_at", down="down_at", rest="WHEN 'silent' THEN v.time")} AS since,
+    {told.format(lost="lost_why", down="down_why", rest="")} AS why, g.model, {_mig()} AS "MIG",
+    g.hostname AS host, {GPU_NAME.format(at="g")} AS "GPU",
+    CASE WHEN {FRESH} THEN {_or_none("concat_ws('/', v.namespace, v.pod)")} END AS tenant,
+    CASE WHEN {FRESH} THEN v.clocks_event_reasons & {THROTTLING} END AS throttled,
+    CASE WHEN {FRESH} THEN {_or_none("concat_ws(': ', upper(v.status_tag), v.status_memo)")} END AS status,
+    (SELECT min(s.gpu_id) FROM sibling s WHERE (s.instance_id IS NULL) <> (g.instance_id IS NULL)) AS relative
+FROM placed v CROSS JOIN gpu g"""
+    panel = panels.table(
+        "State",
+        "Now, whatever the time range: whether it reports, else since when it does not and why; who holds it, what "
+        "holds its clocks back, what the host is doing. A click on MIG leads from an instance to its board and back.",
+        rows(sql),
+    )
+    return panels.override(panel.span(24).height(4), _columns())
+
+
+def _or_none(words: str) -> str:
+    return f"coalesce(nullif({words}, ''), 'none')"
+
+
+def _mig() -> str:
+    """Of an instance its profile, of a board how many it has."""
+    return """CASE WHEN g.instance_id IS NOT NULL THEN concat_ws(' ', g.instance_profile, 'of GPU', g.gpu_index)
+        ELSE (SELECT CASE WHEN count(*) > 0 THEN count(*) FILTER (WHERE s.reports) || ' of ' || count(*) || ' report'
+            END FROM sibling s WHERE s.instance_id IS NOT NULL) END"""
+
+
+def _columns() -> Overrides:
+    relative = card_url("${__data.fields.host:percentencode}", "${__data.fields.relative}")
+    coloured = {"type": "color-background", "mode": "basic"}
+    return {
+        "/^state$/": {"mappings": [panels.text_map(_STATES)], "custom.cellOptions": coloured, "custom.width": 120},
+        "/^(since|why|MIG)$/": BLANK,
+        "/^why$/": {"custom.width": 280},
+        "/^host$/": link("Host", host_url("${__data.fields.host:percentencode}")),
+        "/^MIG$/": {**link("Its board, or its first instance", relative), "custom.width": 145},
+        "/^throttled$/": {
+            "mappings": [throttle.mapping(), panels.unknown()],
+            "custom.cellOptions": {"type": "color-text"},
+        },
+        "/^status$/": {"custom.width": 160},
+        "/^relative$/": HIDDEN,
+    }
+
+
+_NOW: Final = {
+    "GPU temperature": ("gpu_temp", "v.gpu_temp"),
+    "Memory temperature": ("memory_temp", "v.memory_temp"),
+    "Power": ("power_usage", "v.power_usage"),
+    "GPU utilisation": ("gpu_util", "v.gpu_util"),
+    "Memory used": ("fb_used", "v.memory_percent"),
+    "SM clock": ("sm_clock", "v.sm_clock"),
+    "Graphics engine active": ("gr_engine_active", "100 * v.gr_engine_active"),
+}
+"""Tile -> metric, and its value."""
+
+
+def now() -> list[AnyPanel]:
+    """A tile for each metric of the board, with or without a value; of an instance, and of activity, for each value."""
+    tiles = ", ".join(
+        f"({place}, '{name}', '{metric}', ({value})::float8)"
+        for place, (name, (metric, value)) in enumerate(_NOW.items())
+    )
+    values = f"""WITH {CARD}
+SELECT coalesce(v.time, now()) AS time, tile.name AS metric, CASE WHEN {FRESH} THEN tile.value END AS value
+FROM v_latest_gpu_metrics v JOIN gpu ON gpu.gpu_id = v.gpu_id,
+    LATERAL (VALUES {tiles}) tile (place, name, metric, value)
+WHERE tile.value IS NOT NULL OR v.instance_id IS NULL AND tile.metric <> 'gr_engine_active'
+    AND gpu.missing ->> tile.metric IS DISTINCT FROM 'unsupported'
+ORDER BY 1, tile.place"""
+    age = f"""WITH {CARD} SELECT extract(epoch FROM v.age)::float8 AS age
+FROM v_latest_gpu_metrics v WHERE v.gpu_id = (SELECT gpu_id FROM gpu)"""
+    kinds: Overrides = {
+        "/temperature$/": {"unit": units.Celsius, **steps(style.TEMPERATURE)},
+        "/^Power$/": {"unit": units.Watt},
+        "/^(GPU utilisation|Memory used|Graphics engine active)$/": {"unit": units.Percent, "decimals": 0},
+        "/^SM clock$/": {"unit": style.unit("sm_clock"), "decimals": 2},
+    }
+    newest = panels.number(
+        "Now",
+        "The newest sample; nothing where it is older than five minutes. Of a MIG instance what it has a value of.",
+        "none",
+        series(values),
+    )
+    return [
+        panels.override(newest.span(20), kinds),
+        panels.number("Age", "Time since the newest sample.", units.Seconds, rows(age), of=style.FRESHNESS).span(4),
+    ]
