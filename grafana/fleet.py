@@ -12,7 +12,7 @@ from grafana_foundation_sdk.models import units
 from grafana import panels, style
 from grafana.fleet_attention import attention
 from grafana.fleet_errors import errors
-from grafana.fleet_gpus import BOARDS, CARDS, HOST_LINK, LOST, NOW, NOW_AND_BOARDS, once, with_board
+from grafana.fleet_gpus import AND_LOST, BOARDS, CARDS, HOST_LINK, LOST, NOW, NOW_AND_BOARDS, once, with_board
 from grafana.fleet_worst import hottest, lost, most_throttled
 from grafana.frame import FLEET_UID, page, postgres_variable
 from grafana.gaps import with_gaps
@@ -53,10 +53,12 @@ THROTTLED: Final = f"CASE WHEN board_id IS NULL THEN {_HELD} ELSE sign({_HELD}):
 
 
 def counts() -> list[AnyPanel]:
-    gpus = f"""WITH {CARDS}
-SELECT count(*) AS "GPUs", count(DISTINCT hostname) AS hosts, count(*) FILTER (WHERE NOT silent) AS reporting,
-    count(*) FILTER (WHERE silent) AS silent, nullif((SELECT count(instance_id) FROM inventory), 0) AS "MIG instances"
-FROM card"""
+    gpus = f"""WITH {CARDS}, {LOST}
+SELECT count(*) AS "GPUs", count(DISTINCT c.hostname) AS hosts,
+    count(*) FILTER (WHERE NOT c.silent AND l.gpu_uuid IS NULL) AS reporting,
+    count(*) FILTER (WHERE c.silent AND l.gpu_uuid IS NULL) AS silent, count(l.gpu_uuid) AS lost,
+    nullif((SELECT count(instance_id) FROM inventory), 0) AS "MIG instances"
+FROM card c {AND_LOST}"""
     now = f"""WITH {NOW_AND_BOARDS}, boards AS (
     SELECT max(gpu_temp) AS hottest, {once("power")} AS power, {WITHOUT_POWER} AS without,
         sum(gpu_util) AS total, count(gpu_util) AS n, count(clocks_event_reasons) AS told, {THROTTLED} AS throttled
@@ -73,10 +75,10 @@ SELECT
 FROM (SELECT now() - newest AS age FROM card WHERE NOT silent) newest"""
     return [
         panels.override(panels.number(
-            "GPUs", "GPUs of the inventory, how many report, and how many are silent: no sample for five minutes, or "
-            "never one. A GPU in MIG instances is one; what a new partition took away, and a board whose place another "
-            "has, are not counted.",
-            style.COUNT, rows(gpus)).span(8), {"/^silent$/": steps(style.ANY_IS_BAD)}),
+            "GPUs", "GPUs of the inventory, how many report, how many are silent (no sample for five minutes, or "
+            "never one), and how many were reported lost, and are not back. A GPU in MIG instances is one; what a new "
+            "partition took away, and a board whose place another has, are not counted.",
+            style.COUNT, rows(gpus)).span(8), {"/^(silent|lost)$/": steps(style.ANY_IS_BAD)}),
         panels.override(panels.number(
             "Now", "Of the GPUs that report: highest temperature; power in all, a GPU in MIG instances counted once; "
             "how many have no power value, so that it is not in the sum; mean utilisation of GPUs and instances; how "
@@ -106,7 +108,7 @@ SELECT cluster, rack, hostname AS host, count(*) AS "GPUs", nullif(sum(instances
 FROM (
     SELECT c.*, CASE WHEN l.gpu_uuid IS NOT NULL THEN {MARK_LOST} WHEN c.silent THEN {MARK_SILENT}
         ELSE coalesce(c.temp, {MARK_UNKNOWN}) END AS shown
-    FROM card c LEFT JOIN lost l ON l.gpu_uuid = c.gpu_uuid AND l.lost_at >= coalesce(c.newest, '-infinity')
+    FROM card c {AND_LOST}
 ) c GROUP BY 1, 2, 3
 ORDER BY bool_or(shown IN ({MARK_LOST}, {MARK_SILENT})) DESC, max(temp) DESC NULLS LAST, 1, 2, 3"""
     columns: Overrides = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from grafana import panels, style
-from grafana.fleet_gpus import CARD_NAME, DOWN, LINKED, LOST, NOW
+from grafana.fleet_gpus import AND_LOST, CARD_NAME, DOWN, LINKED, LOST, NOW
 from grafana.frame import among
 from grafana.panels import AnyPanel, Overrides
 from grafana.queries import rows
@@ -17,6 +17,8 @@ WARNING: Final = "warning"
 """By the alphabet the worse comes first: `min()` is the worst, and rows are ordered by it."""
 XID_WINDOW: Final = "24 hours"
 """An XID older than that is history, not the state of a GPU; `gpumon top` says the same."""
+EXPORTER_LATE: Final = "1 minute"
+"""Silence of a whole host of whose exporter it was told that it is down: six scrapes of 10 s, as in GPU detail."""
 NEVER_SEEN_WINDOW: Final = "7 days"
 """Of targets and GPUs the inventory has never had: nobody tells when they are taken out of the configuration."""
 
@@ -46,7 +48,7 @@ FACTS: Final = (
     # 1: NVML's failureOccurred. The board has no spare row left for this bank; NVIDIA's criterion for an RMA.
     Fact("c.remap_failure > 0", CRITICAL, "'row remapping failed'", "drain, and replace the GPU (RMA)"),
     # 1 and more: the counter is NVML's volatile one, of the time since the driver was loaded or the GPU reset.
-    Fact("c.dbe > 0", CRITICAL, "c.dbe || ' uncorrectable ECC errors since the last reset'",
+    Fact("c.dbe > 0", CRITICAL, "'uncorrectable ECC errors since the last reset: ' || c.dbe",
          "drain and reset the GPU; if it comes again, replace it"),
     # C; the board's own slowdown temperature (NVML), where it tells one: from there on it protects itself.
     Fact("c.temp >= c.slowdown_temp", CRITICAL, "c.temp || ' C, and it slows down at ' || c.slowdown_temp || ' C'",
@@ -71,6 +73,12 @@ _CARD: Final = """card AS (
         max(row_remap_pending) FILTER (WHERE NOT silent) AS remap_pending
     FROM now GROUP BY 1, 2
 )"""
+_RESET: Final = f"""reset AS (
+    SELECT gpu_uuid, max(time) AS time FROM gpu_events
+    WHERE kind IN ('gpu_returned', 'counter_reset') AND time > now() - INTERVAL '{XID_WINDOW}' GROUP BY 1
+)"""
+"""CTE: when a board was last reset or came back. What an XID asked for before that has been done; what it left behind
+(remapped rows, errors that come again) is told by itself."""
 _HOST: Final = f"""{DOWN}, host AS MATERIALIZED (
     SELECT h.*, d.why, d.down_at FROM (
         SELECT hostname, count(*) AS gpus, min(gpu_id) AS gpu_id, max(newest) AS newest, bool_and(silent) AS silent
@@ -82,7 +90,7 @@ _HOST: Final = f"""{DOWN}, host AS MATERIALIZED (
     ) d ON true
 )"""
 _OF_BOARDS: Final = f"""SELECT c.gpu_uuid, fact.* FROM card c JOIN host h USING (hostname)
-    LEFT JOIN lost l ON l.gpu_uuid = c.gpu_uuid AND l.lost_at >= coalesce(c.newest, '-infinity'), LATERAL (VALUES
+    {AND_LOST}, LATERAL (VALUES
         {", ".join(
             f"({number}, {fact.holds}, '{fact.severity}', {fact.reason}, '{fact.action}', {fact.since})"
             for number, fact in enumerate(FACTS)
@@ -93,7 +101,9 @@ _OF_XIDS: Final = f"""SELECT e.gpu_uuid, {len(FACTS)}, true, '{CRITICAL}',
         CASE WHEN count(*) > 1 THEN ', ' || count(*) || ' times' END),
     coalesce(max(e.detail ->> 'immediate_action'), 'see docs/xids.md'), min(e.time)
 FROM gpu_events e JOIN card USING (gpu_uuid)
-WHERE e.time > now() - INTERVAL '{XID_WINDOW}' AND e.kind = 'xid' AND e.detail ->> 'severity' = '{CRITICAL}'
+LEFT JOIN reset ON reset.gpu_uuid = e.gpu_uuid AND reset.time >= e.time
+WHERE reset.gpu_uuid IS NULL AND e.time > now() - INTERVAL '{XID_WINDOW}' AND e.kind = 'xid'
+    AND e.detail ->> 'severity' = '{CRITICAL}'
 GROUP BY e.gpu_uuid, e.code"""
 _OF_HOSTS: Final = f"""SELECT '{CRITICAL}', h.hostname,
     CASE WHEN h.gpus = 1 THEN {CARD_NAME} ELSE 'all ' || h.gpus || ' GPUs' END,
@@ -101,7 +111,8 @@ _OF_HOSTS: Final = f"""SELECT '{CRITICAL}', h.hostname,
     CASE WHEN h.why IS NULL THEN 'is the collector running? Does the host answer?'
         ELSE 'start the exporter; does the host answer?' END,
     coalesce(h.down_at, h.newest), coalesce(g.cluster, 'none'), g.rack, g.model, h.gpu_id
-FROM host h JOIN gpus g USING (gpu_id) WHERE h.silent"""
+FROM host h JOIN gpus g USING (gpu_id)
+WHERE h.silent OR h.down_at > h.newest AND h.newest < now() - INTERVAL '{EXPORTER_LATE}'"""
 _NOT_IN_INVENTORY: Final = f"""SELECT '{CRITICAL}', u.hostname, '-', u.reason, u.action, u.since, NULL, NULL, NULL, NULL
 FROM (
     SELECT d.target_host AS hostname, 'exporter down, and never read: ' || d.why AS reason,
@@ -125,7 +136,7 @@ _WRAPPED: Final = {"custom.cellOptions": {"type": "auto", "wrapText": True}}
 
 
 def attention() -> AnyPanel:
-    sql = f"""WITH {NOW}, {LOST}, {_CARD}, {_HOST}, fact AS (
+    sql = f"""WITH {NOW}, {LOST}, {_CARD}, {_HOST}, {_RESET}, fact AS (
 {_OF_BOARDS}
 UNION ALL
 {_OF_XIDS}
@@ -142,7 +153,7 @@ UNION ALL
 UNION ALL
 {_NOT_IN_INVENTORY}
 )
-SELECT * FROM listed ORDER BY severity, since DESC NULLS LAST, host, "GPU" LIMIT 200"""
+SELECT * FROM listed ORDER BY severity, since DESC NULLS FIRST, host, "GPU" LIMIT 200"""
     columns: Overrides = {
         "/^(since|rack|cluster|model)$/": {"mappings": [panels.unknown("transparent", "unknown")]},
         "/^severity$/": panels.severity(),
@@ -153,10 +164,11 @@ SELECT * FROM listed ORDER BY severity, since DESC NULLS LAST, host, "GPU" LIMIT
     panel = panels.table(
         "Need attention",
         "What is so now, whatever the time range: lost; silent for five minutes while its host reports; a host none of "
-        "whose GPUs has a sample for five minutes, with its exporter's trouble; critical XIDs of the last 24 hours; "
+        "whose GPUs has a sample for five minutes, or for one since its exporter is down; critical XIDs of the last 24 "
+        "hours, up to the reset or return after them; "
         "row remapping failed or pending; pages pending retirement; uncorrectable ECC errors since the driver was "
         "loaded or the GPU reset; at or above the board's own slowdown temperature; slowed down by heat. A GPU in MIG "
         "instances has one row. Since: the earliest of what is known. None is good.",
         rows(sql),
     )
-    return panels.override(panel.span(24).height(9).no_value(style.NONE), columns)
+    return panels.override(panel.span(24).height(10).no_value(style.NONE), columns)

@@ -60,6 +60,8 @@ LOST: Final = """lost AS (
 )"""
 """CTE: boards that were told lost and have not been told back. One with a later sample is there all the same: another
 exporter reads it."""
+AND_LOST: Final = "LEFT JOIN lost l ON l.gpu_uuid = c.gpu_uuid AND l.lost_at >= coalesce(c.newest, '-infinity')"
+"""Join of a relation `c` (gpu_uuid, newest): `l` where the board is lost."""
 DOWN: Final = f"""down AS (
     SELECT * FROM (
         SELECT DISTINCT ON (e.source) e.kind, e.time AS down_at, e.hostname AS target_host,

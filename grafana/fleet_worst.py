@@ -7,7 +7,7 @@ from typing import Final
 from grafana_foundation_sdk.models import units
 
 from grafana import panels, style
-from grafana.fleet_gpus import CARD_NAME, CARDS, HOST_LINK, INVENTORY, LINKED, LOST, WHERE, WHO
+from grafana.fleet_gpus import AND_LOST, CARD_NAME, CARDS, HOST_LINK, INVENTORY, LINKED, LOST, WHERE, WHO
 from grafana.panels import AnyPanel, Overrides, cell
 from grafana.queries import rows
 from grafana.resolution import RANKING, TO, Level, read
@@ -119,8 +119,8 @@ SELECT c.hostname AS host, {CARD_NAME} AS "GPU", CASE WHEN l.gpu_uuid IS NULL TH
 FROM card c
 JOIN (SELECT gpu_uuid, coalesce(min(gpu_id) FILTER (WHERE instance_id IS NULL), min(gpu_id)) AS gpu_id
     FROM inventory GROUP BY 1) i USING (gpu_uuid) JOIN gpus g USING (gpu_id)
-LEFT JOIN lost l ON l.gpu_uuid = c.gpu_uuid AND l.lost_at >= coalesce(c.newest, '-infinity')
-WHERE c.silent AND (l.gpu_uuid IS NOT NULL OR c.hostname IN (SELECT hostname FROM card WHERE NOT silent))
+{AND_LOST}
+WHERE l.gpu_uuid IS NOT NULL OR c.silent AND c.hostname IN (SELECT hostname FROM card WHERE NOT silent)
 ORDER BY state, since DESC NULLS LAST, 1, 2 LIMIT 200"""
     silent = f"""WITH {INVENTORY}
 SELECT g.hostname AS host, extract(epoch FROM now() - max(g.newest))::float8 AS "last sample",
@@ -131,7 +131,7 @@ ORDER BY max(g.newest) NULLS FIRST LIMIT 200"""
     return [
         panels.override(panels.table(
             "Lost and silent GPUs",
-            "Silent for five minutes: those reported lost and not returned, and those of hosts that report otherwise "
+            "Reported lost and not returned; and silent for five minutes, of hosts that report otherwise "
             "(a host none of whose GPUs reports is beside this). None is good.",
             rows(missing)).span(14).no_value(style.NONE),
             {"/^(since|reason|rack|model)$/": {"mappings": [panels.unknown("transparent", "unknown")]},

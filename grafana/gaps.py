@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.resolution import FROM, TO
+from grafana.resolution import FROM, SILENT, TO
 
 BLANK: Final = f"{FROM} - INTERVAL '1 day'"
 """Time of a row of NULLs before the range: of an answer without rows a state timeline says it had no time field."""
+
+
+HOLDS: Final = f"CASE WHEN gap > INTERVAL '{SILENT}' THEN gap / 2 ELSE INTERVAL '1 minute' END"
+"""How long the last row before a silence holds: its bucket (the gap is two of them); of rows and minutes a minute. Not
+the whole gap: a GPU that is lost would be "not throttled", and its pod be there, for five minutes more."""
 
 
 def with_gaps(columns: tuple[str, ...], series: str | None = None, blank: str = "") -> str:
@@ -26,7 +31,7 @@ def gapped(columns: tuple[str, ...], series: str | None = None) -> str:
     key, by = (f"{series}, ", f"PARTITION BY {series} ") if series else ("", "")
     return f"""SELECT time, {key}{names} FROM sample
 UNION ALL
-SELECT time + gap, {key}{nulls} FROM (
+SELECT time + {HOLDS}, {key}{nulls} FROM (
     SELECT time, {key}gap, lead(time, 1, {TO}) OVER ({by}ORDER BY time) AS next FROM sample
 ) silence WHERE next - time > gap"""
 
@@ -41,10 +46,12 @@ def bands(column: str) -> str:
 SELECT *, "{column}" IS DISTINCT FROM lag("{column}") OVER (ORDER BY time) AS changes FROM (
 SELECT time, "{column}" FROM sample
 UNION ALL
-SELECT until + gap, (
-    SELECT other."{column}" FROM sample other WHERE other.time <= ended.until + ended.gap
-        AND other.until >= ended.until + ended.gap ORDER BY other.time DESC LIMIT 1)
-FROM (SELECT until, gap, lead(time, 1, {TO}) OVER (ORDER BY time) AS next FROM sample) ended WHERE next - until > gap
+SELECT ended.holds_until, (
+    SELECT other."{column}" FROM sample other WHERE other.time <= ended.holds_until AND other.until >= ended.holds_until
+    ORDER BY other.time DESC LIMIT 1)
+FROM (
+    SELECT until, gap, until + {HOLDS} AS holds_until, lead(time, 1, {TO}) OVER (ORDER BY time) AS next FROM sample
+) ended WHERE next - until > gap
 ) every
 ) compared WHERE changes
 UNION ALL

@@ -62,9 +62,9 @@ FROM gpu LEFT JOIN newest v USING (gpu_id) LEFT JOIN lost ON true LEFT JOIN down
 SELECT v.state, {told.format(lost="lost_at", down="down_at", rest="WHEN 'silent' THEN v.time")} AS since,
     {told.format(lost="lost_why", down="down_why", rest="")} AS why, g.model, {_mig()} AS "MIG",
     g.hostname AS host, {GPU_NAME.format(at="g")} AS "GPU",
-    CASE WHEN {FRESH} THEN {_or_none("concat_ws('/', v.namespace, v.pod)")} END AS tenant,
-    CASE WHEN {FRESH} THEN v.clocks_event_reasons & {THROTTLING} END AS throttled,
-    CASE WHEN {FRESH} THEN {_or_none("concat_ws(': ', upper(v.status_tag), v.status_memo)")} END AS status,
+    CASE WHEN v.state = 'reports' THEN {_or_none("concat_ws('/', v.namespace, v.pod)")} END AS tenant,
+    CASE WHEN v.state = 'reports' THEN v.clocks_event_reasons & {THROTTLING} END AS throttled,
+    CASE WHEN v.state = 'reports' THEN {_or_none("concat_ws(': ', upper(v.status_tag), v.status_memo)")} END AS status,
     (SELECT min(s.gpu_id) FROM sibling s WHERE (s.instance_id IS NULL) <> (g.instance_id IS NULL)) AS relative
 FROM placed v CROSS JOIN gpu g"""
     panel = panels.table(
@@ -93,12 +93,14 @@ def _columns() -> Overrides:
     return {
         "/^state$/": {"mappings": [panels.text_map(_STATES)], "custom.cellOptions": coloured, "custom.width": 120},
         "/^(since|why|MIG)$/": BLANK,
-        "/^why$/": {"custom.width": 280},
+        "/^why$/": {"custom.width": 260},
         "/^host$/": link("Host", host_url("${__data.fields.host:percentencode}")),
         "/^MIG$/": {**link("Its board, or its first instance", relative), "custom.width": 145},
         "/^throttled$/": {
             "mappings": [throttle.mapping(), panels.unknown()],
             "custom.cellOptions": {"type": "color-text"},
+            "custom.align": "left",  # numbers are on the right, and these are shown as words, cut at their begin
+            "custom.width": 190,
         },
         "/^status$/": {"custom.width": 160},
         "/^relative$/": HIDDEN,

@@ -89,8 +89,10 @@ SILENCE: Final = 300_000
 """ms; nulls between two values are a gap only when so long: the five minutes of `resolution`. Of several series in one
 answer Grafana makes a table over time, in which a series has nulls wherever another has a sample and it has none: GPUs
 read by two exporters would be drawn as points."""
+SECONDS: Final = "time:YYYY-MM-DD HH:mm:ss"
+"""Unit of moments in tables. Grafana's own has milliseconds where there are any, of which a column cuts off half."""
 WIDTHS: Final[Overrides] = {
-    "/^(time|from|to|until|since)$/": {"custom.width": 165},
+    "/^(time|from|to|until|since)$/": {"custom.width": 165, "unit": SECONDS},
     "/^(cluster|rack|GPUs|hosts|silent|status|before|XID|severity|unit|index)$/": {"custom.width": 85},
     "/^GPU$/": {"custom.width": 110},  # "GPU 3 MIG 12"
     "/^(host|driver)$/": {"custom.width": 130},

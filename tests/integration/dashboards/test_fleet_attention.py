@@ -10,7 +10,18 @@ import pytest
 from grafana.fleet import MARK_LOST, MARK_SILENT
 from grafana.fleet_errors import ERROR_COUNTERS, NAMES
 from services.contract.clocks_event import THERMAL
-from tests.integration.dashboards.dataset import A100_HOST, DAY, GONE, HOUR, MINUTE, P40_HOST, T4_HOST, a100, begin_of
+from tests.integration.dashboards.dataset import (
+    A100_HOST,
+    DAY,
+    GONE,
+    HOUR,
+    MINUTE,
+    P40_HOST,
+    SECOND,
+    T4_HOST,
+    a100,
+    begin_of,
+)
 from tests.integration.dashboards.story import Story, between, panel
 from tests.integration.dashboards.test_fleet import (
     FLEET_UID,
@@ -87,7 +98,7 @@ FACTS = {
     "row_remap_failure = 1": ("critical", "row remapping failed"),
     "row_remap_pending = 1": ("warning", "row remap pending"),
     "retired_pending = 3": ("warning", "pages pending retirement"),
-    "ecc_dbe_vol_total = 7": ("critical", "7 uncorrectable ECC errors since the last reset"),
+    "ecc_dbe_vol_total = 7": ("critical", "uncorrectable ECC errors since the last reset: 7"),
     "gpu_temp = 150": ("critical", "150 C, and it slows down at"),
     "clocks_event_reasons = 32": ("warning", "slowed down by heat (sw_thermal)"),
 }
@@ -137,6 +148,54 @@ def test_xids_that_are_old_or_not_critical_are_no_reason(story: Story) -> None:
     for change in (before, mild):
         with changed(story, calm, change):
             assert set(listed(story)) == {(A100_HOST, "GPU 2"), (T4_HOST, "GPU 0")}
+
+
+@pytest.mark.parametrize("kind", ["gpu_returned", "counter_reset"])
+def test_an_xid_before_a_reset_is_no_reason_any_more(story: Story, kind: str) -> None:
+    """What it asked for has been done; one after it is a reason again."""
+    calm = f"UPDATE gpu_metrics SET {CALM} WHERE {recent(story)}"
+    done = f"""INSERT INTO gpu_events (time, kind, gpu_id, gpu_uuid, source)
+        SELECT time + INTERVAL '{{}} second', '{kind}', gpu_id, gpu_uuid, source FROM gpu_events
+        WHERE kind = 'xid' AND code = 79"""
+    with changed(story, calm, done.format(1)):
+        assert (P40_HOST, "GPU 1") not in listed(story)
+    with changed(story, calm, done.format(-1)):
+        assert "XID 79" in listed(story)[P40_HOST, "GPU 1"]["reason"]
+
+
+def test_a_host_whose_exporter_is_down_is_listed_after_a_minute(story: Story) -> None:
+    """Not after the five that make its GPUs silent; and not for one target of two that goes while the other is read."""
+
+    def down(before: dt.timedelta, age: int) -> list[str]:
+        host = f"SELECT gpu_id FROM gpus WHERE hostname = '{P40_HOST}'"
+        return [
+            f"UPDATE gpu_metrics SET {CALM} WHERE {recent(story)}",
+            "DELETE FROM gpu_events WHERE kind = 'xid'",
+            f"UPDATE gpu_latest SET time = now() - INTERVAL '{age} seconds' WHERE gpu_id IN ({host})",
+            f"""INSERT INTO gpu_events (time, kind, hostname, source, detail)
+            VALUES (now() - INTERVAL '{before}', 'target_down', '{P40_HOST}', 'a:1', '{{"reason": "timeout"}}')""",
+        ]
+
+    with changed(story, *down(85 * SECOND, 90)):
+        row = listed(story)[P40_HOST, "all 2 GPUs"]
+    assert (row["severity"], row["reason"]) == ("critical", "exporter down: timeout")
+    for still_read in (down(85 * SECOND, 50), down(95 * SECOND, 90)):
+        with changed(story, *still_read):
+            assert not [who for who in listed(story) if who[0] == P40_HOST]
+
+
+def test_what_is_told_lost_is_lost_at_once(story: Story) -> None:
+    """Its last sample is seconds old: not silent yet, but no GPU that reports."""
+    gpu = story.data.gpu_ids[a100(0)]
+    told = f"""INSERT INTO gpu_events (time, kind, gpu_id, gpu_uuid, hostname, source)
+        SELECT now(), 'gpu_lost', gpu_id, gpu_uuid, hostname, 't' FROM gpus WHERE gpu_id = {gpu}"""
+    before = now(story, "GPUs")
+    with changed(story, told):
+        after, found = now(story, "GPUs"), listed(story, "Lost and silent GPUs")
+    assert found[A100_HOST, "GPU 0"]["state"] == "lost"
+    assert (after["lost"], after["reporting"]) == (before["lost"] + 1, before["reporting"] - 1)
+    assert after["silent"] == before["silent"]
+    assert after["GPUs"] == after["reporting"] + after["silent"] + after["lost"]
 
 
 def test_where_all_is_well_there_is_nothing(story: Story) -> None:

@@ -355,6 +355,19 @@ def test_a_pod_that_came_back_is_a_stay_again(story: Story) -> None:
     assert bands.rows == [(times[0], "a"), (times[2], "b"), (times[3], None), (times[4], "a")]
 
 
+@pytest.mark.parametrize("title", ["Tenants", "Throttling"])
+def test_a_band_ends_with_the_last_sample_before_a_silence(story: Story, title: str) -> None:
+    """Not five minutes later: a GPU that was lost would be "not throttled", and its pod be there."""
+    gpu = story.data.gpu_ids[a100(3)]
+    last, back = story.data.end + MINUTE, story.data.end + 9 * MINUTE
+    rows = [{"time": t, "gpu_id": gpu, "pod": "a", "clocks_event_reasons": 0} for t in (last, back)]
+    with story.connection.transaction(force_rollback=True):
+        insert(story.connection, rows)
+        result = between(story, panel(CARD_UID, title), last, back, {"host": A100_HOST, "gpu": str(gpu)})
+    said = [(row[0], row[1] is None) for row in result.rows]
+    assert said == [(last, False), (last + MINUTE, True), (back, False)]
+
+
 def test_of_a_band_only_changes_are_sent(story: Story) -> None:
     """Six hours of one pod are thousands of rows, and one state."""
     gpu = story.data.gpu_ids[a100(1)]

@@ -23,7 +23,7 @@ DATA_SOURCES = {
     "grafana-postgresql-datasource": "${GRAFANA_DS_UID}",
     "prometheus": "${PROMETHEUS_DS_UID}",
 }
-UNITS = {unit for name, unit in vars(units).items() if not name.startswith("_")} | {"bool_yes_no"}
+UNITS = {unit for name, unit in vars(units).items() if not name.startswith("_")} | {"bool_yes_no", panels.SECONDS}
 WITHOUT_LEGEND = {"stat", "table", "row"}
 Problems = Iterator[tuple[str, str]]
 """(panel, variable or annotation, what is wrong with it)"""

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from grafana import resolution
-from grafana.gaps import with_gaps
+from grafana.gaps import HOLDS, with_gaps
 from grafana.resolution import ERRORS, FLEET, PER_GPU, RANKING, USAGE, Level, increases, read, shown
 from services.settings import load
 from services.store.policies import RETENTION, desired
@@ -160,6 +160,6 @@ def test_increases_start_from_minutes() -> None:
 def test_gaps_are_rows_of_nulls_by_series() -> None:
     sql = with_gaps(("value",), "metric")
     assert "PARTITION BY metric ORDER BY time" in sql
-    assert "SELECT time + gap, metric, NULL FROM" in sql
+    assert f"SELECT time + {HOLDS}, metric, NULL FROM" in sql
     assert sql.endswith("ORDER BY 1, 2")
     assert 'SELECT time, "a", "b c" FROM sample' in with_gaps(("a", "b c"))
