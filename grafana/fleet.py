@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from grafana_foundation_sdk.builders import dashboard
+from grafana_foundation_sdk.builders import common, dashboard
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
@@ -49,6 +49,9 @@ _HELD: Final = f"count(*) FILTER (WHERE clocks_event_reasons & {THROTTLING} <> 0
 THROTTLED: Final = f"CASE WHEN board_id IS NULL THEN {_HELD} ELSE sign({_HELD})::int END"
 """How many are held back; a board in instances once, since each of them may repeat its reasons."""
 
+SMALL: Final = common.VizTextDisplayOptions().value_size(20).title_size(13)
+"""px, of six numbers in a third of the page: Grafana's own choice goes down to 9 px."""
+
 # --- now -------------------------------------------------------------------------------------------------------------
 
 
@@ -57,7 +60,7 @@ def counts() -> list[AnyPanel]:
 SELECT count(*) AS "GPUs", count(DISTINCT c.hostname) AS hosts,
     count(*) FILTER (WHERE NOT c.silent AND l.gpu_uuid IS NULL) AS reporting,
     count(*) FILTER (WHERE c.silent AND l.gpu_uuid IS NULL) AS silent, count(l.gpu_uuid) AS lost,
-    nullif((SELECT count(instance_id) FROM inventory), 0) AS "MIG instances"
+    (SELECT count(instance_id) FROM inventory) AS "MIG"
 FROM card c {AND_LOST}"""
     now = f"""WITH {NOW_AND_BOARDS}, boards AS (
     SELECT max(gpu_temp) AS hottest, {once("power")} AS power, {WITHOUT_POWER} AS without,
@@ -77,13 +80,13 @@ FROM (SELECT now() - newest AS age FROM card WHERE NOT silent) newest"""
         panels.override(panels.number(
             "GPUs", "GPUs of the inventory, how many report, how many are silent (no sample for five minutes, or "
             "never one), and how many were reported lost, and are not back. A GPU in MIG instances is one; what a new "
-            "partition took away, and a board whose place another has, are not counted.",
-            style.COUNT, rows(gpus)).span(8), {"/^(silent|lost)$/": steps(style.ANY_IS_BAD)}),
+            "partition took away, and a board whose place another has, are not counted. MIG: instances.",
+            style.COUNT, rows(gpus)).span(9).text(SMALL), {"/^(silent|lost)$/": steps(style.ANY_IS_BAD)}),
         panels.override(panels.number(
             "Now", "Of the GPUs that report: highest temperature; power in all, a GPU in MIG instances counted once; "
             "how many have no power value, so that it is not in the sum; mean utilisation of GPUs and instances; how "
             "many GPUs throttle.",
-            style.COUNT, rows(now)).span(10),
+            style.COUNT, rows(now)).span(9).text(SMALL),
             {"/^hottest$/": {"unit": units.Celsius, **steps(style.TEMPERATURE)},
              "/^power$/": {"unit": units.Watt, "decimals": 2}, "/^utilisation$/": {"unit": units.Percent},
              "/^(without power|throttled)$/": steps(style.ANY_IS_NOTABLE)}),

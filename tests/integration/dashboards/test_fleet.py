@@ -332,7 +332,7 @@ def test_a_gpu_that_never_had_a_sample_is_known_and_silent(story: Story) -> None
     before, heard = now(story, "GPUs"), reporting(story)
     boards = {gpu: uuid for (uuid, _), gpu in story.data.gpu_ids.items()}
     assert (before["GPUs"], before["reporting"]) == (len(set(boards.values())), len({boards[g] for g in heard}))
-    assert before["MIG instances"] == len(cut(story)[1])
+    assert before["MIG"] == len(cut(story)[1])
     assert before["silent"] + before["lost"] == before["GPUs"] - before["reporting"]
     start, end = story.data.end - HOUR, story.data.end
     with story.connection.transaction(force_rollback=True):

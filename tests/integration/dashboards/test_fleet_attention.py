@@ -292,7 +292,7 @@ def test_an_instance_that_a_new_partition_took_away_is_not_silent(story: Story) 
         story.connection.execute(silence(story, board, *instances).encode())
         stats, attention, silent, _ = everywhere(story)
     assert stats["silent"] == before[0]["silent"] + 1
-    assert stats["MIG instances"] == before[0]["MIG instances"]
+    assert stats["MIG"] == before[0]["MIG"]
     assert silent.keys() - before[2].keys() == {(A100_HOST, "GPU 3")}
     assert silent[A100_HOST, "GPU 3"]["state"] == "silent"
 
