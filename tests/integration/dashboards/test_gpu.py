@@ -75,6 +75,10 @@ def write(story: Story, key: Key | None, kind: str, time: dt.datetime, **more: A
     )  # fmt: skip
 
 
+NOW = dt.timedelta()
+"""Before now. Ten seconds before it, on a quick machine, is before the data set ends."""
+
+
 def sample(story: Story, key: Key, before: dt.timedelta, **values: Any) -> dt.datetime:
     """A newest sample, so long ago: the data set gets older while the tests run."""
     time: dt.datetime = story.connection.execute("SELECT now() - %s::interval", (before,)).fetchone()[0]  # type: ignore[index]  # one row
@@ -89,7 +93,7 @@ def sample(story: Story, key: Key, before: dt.timedelta, **values: Any) -> dt.da
 def test_a_gpu_that_reports(story: Story) -> None:
     values = {"pod": "p", "namespace": "n", "clocks_event_reasons": 0x25, "status_tag": "bench", "status_memo": "m"}
     with story.connection.transaction(force_rollback=True):
-        sample(story, a100(1), 10 * SECOND, **values)
+        sample(story, a100(1), NOW, **values)
         told = state(story, a100(1))
     assert told["state"] == "reports"
     assert (told["tenant"], told["status"]) == ("n/p", "BENCH: m")
@@ -100,7 +104,7 @@ def test_a_gpu_that_reports(story: Story) -> None:
 
 def test_a_gpu_that_nobody_holds_or_said_anything_of(story: Story) -> None:
     with story.connection.transaction(force_rollback=True):
-        sample(story, a100(1), 10 * SECOND)
+        sample(story, a100(1), NOW)
         told = state(story, a100(1))
     assert (told["tenant"], told["status"]) == ("none", "none")
     assert "throttled" not in told, "unknown is not: not throttled"
@@ -118,7 +122,7 @@ def test_a_sample_or_its_return_ends_that_it_is_lost(story: Story) -> None:
         write(story, a100(2), "gpu_returned", story.data.end)
         assert state(story, a100(2))["state"] != "lost"
     with story.connection.transaction(force_rollback=True):
-        sample(story, a100(2), 10 * SECOND)
+        sample(story, a100(2), NOW)
         assert state(story, a100(2))["state"] == "reports"
 
 
@@ -144,7 +148,7 @@ def test_an_exporter_is_found_by_its_address(story: Story) -> None:
 
 def test_an_exporter_it_is_not_read_from_may_be_down(story: Story) -> None:
     with story.connection.transaction(force_rollback=True):
-        sample(story, on(story.data, T4_HOST), 10 * SECOND)
+        sample(story, on(story.data, T4_HOST), NOW)
         assert state(story, on(story.data, T4_HOST))["state"] == "reports"
     with story.connection.transaction(force_rollback=True):
         last = sample(story, on(story.data, T4_HOST), 5 * MINUTE + SECOND)
@@ -165,11 +169,11 @@ def test_mig(story: Story) -> None:
     key = instance(story.data)
     board = (key[0], None)
     with story.connection.transaction(force_rollback=True):
-        sample(story, key, 10 * SECOND)
+        sample(story, key, NOW)
         told = state(story, key)
         assert told["MIG"] in ("3g.40gb of GPU 3", "2g.20gb of GPU 3")
         assert told["relative"] == story.data.gpu_ids[board]
-        sample(story, board, 10 * SECOND)
+        sample(story, board, NOW)
         assert state(story, board)["relative"] == story.data.gpu_ids[key]
         assert state(story, board)["MIG"] in ("1 of 2 report", "2 of 2 report")  # the other's sample gets older
     with story.connection.transaction(force_rollback=True):
@@ -186,9 +190,9 @@ def tiles(story: Story, key: Key) -> dict[str, float | None]:
 
 def test_the_newest_sample_in_tiles(story: Story) -> None:
     with story.connection.transaction(force_rollback=True):
-        sample(story, a100(1), 10 * SECOND, gpu_temp=66, power_usage=300.0, gr_engine_active=0.25)
-        sample(story, instance(story.data), 10 * SECOND, gr_engine_active=0.5, gpu_temp=None)
-        sample(story, on(story.data, P40_HOST), 10 * SECOND, gpu_temp=50)
+        sample(story, a100(1), NOW, gpu_temp=66, power_usage=300.0, gr_engine_active=0.25)
+        sample(story, instance(story.data), NOW, gr_engine_active=0.5, gpu_temp=None)
+        sample(story, on(story.data, P40_HOST), NOW, gpu_temp=50)
         board, of_instance = tiles(story, a100(1)), tiles(story, instance(story.data))
         plain, silent = tiles(story, on(story.data, P40_HOST)), tiles(story, a100(2))
     assert {"GPU temperature": 66.0, "Power": 300.0, "Graphics engine active": 25.0}.items() <= board.items()
