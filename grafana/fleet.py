@@ -107,7 +107,7 @@ def map_of_hosts() -> AnyPanel:
     FROM now GROUP BY 1, 2, 3, 4
 )
 SELECT cluster, rack, hostname AS host, count(*) AS "GPUs", nullif(sum(instances), 0)::bigint AS "MIG",
-    count(*) FILTER (WHERE silent) AS silent, max(temp) AS hottest, {slots}
+    count(*) FILTER (WHERE shown IN ({MARK_LOST}, {MARK_SILENT})) AS silent, max(temp) AS hottest, {slots}
 FROM (
     SELECT c.*, CASE WHEN l.gpu_uuid IS NOT NULL THEN {MARK_LOST} WHEN c.silent THEN {MARK_SILENT}
         ELSE coalesce(c.temp, {MARK_UNKNOWN}) END AS shown
@@ -125,8 +125,9 @@ ORDER BY bool_or(shown IN ({MARK_LOST}, {MARK_SILENT})) DESC, max(temp) DESC NUL
     panel = panels.table(
         "Temperature map",
         "Cluster, rack, host, and the temperature of GPU 0, 1, 2, ... now; hosts with a silent or lost GPU first, then "
-        "the hottest. Silent: no sample for five minutes, or never one. Lost: reported gone, and not back. ?: reports, "
-        "but no temperature. An empty cell: no such GPU. MIG: how many instances its GPUs are cut into.",
+        "the hottest. Silent: no sample for five minutes, or never one. Lost: reported gone, and not back; it counts "
+        "as silent here. ?: reports, but no temperature. An empty cell: no such GPU. MIG: how many instances its GPUs "
+        "are cut into.",
         rows(sql), style.COUNT)  # fmt: skip
     return panels.override(panel.span(24).height(10).with_transformation(WITHOUT_EMPTY), columns)
 
@@ -164,8 +165,8 @@ GROUP BY 1, 2, 3, 4, 5, 6, 7 ORDER BY 1, 2, 3"""
     panel = panels.table(
         "Clusters and models",
         "What there is, and how it does now: mean and highest temperature of the GPUs, and so on. MIG: how many "
-        "instances GPUs are cut into. Silent GPUs count as GPUs only; GPUs without a power value are not in the "
-        "sum of power, a GPU in MIG instances is in it once.",
+        "instances GPUs are cut into. Silent GPUs, lost ones among them, count as GPUs only; GPUs without a power "
+        "value are not in the sum of power, a GPU in MIG instances is in it once.",
         rows(sql),
         style.COUNT,
     )

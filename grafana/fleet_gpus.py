@@ -69,8 +69,8 @@ DOWN: Final = f"""down AS (
         FROM {EVENTS} e WHERE e.kind IN ('target_down', 'target_up') ORDER BY e.source, e.time DESC
     ) told WHERE kind = 'target_down'
 )"""
-"""CTE: exporters that are down. Their events name the target (`node-1:9400`, or a URL): its host is taken for the GPUs'
-host, with or without its domain."""
+"""CTE: exporters that are down. The event has the host of its GPUs, if the collector had ever read it; else the host of
+its address is taken for that, with or without its domain."""
 
 _BOARD: Final = """board AS NOT MATERIALIZED (
     SELECT gpu_id, board_id FROM gpus JOIN (

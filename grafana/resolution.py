@@ -211,13 +211,12 @@ def read(
     join: Callable[[Level], str],
     levels: tuple[Level, ...] = PER_GPU,
     *,
-    skip_rows: bool = False,
     group: str = "",
 ) -> str:
     """`SELECT select FROM m join` of each level, of which the one for the range shown runs.
 
-    `join` is what follows the table: joins, then WHERE, to which the time filter is added. `skip_rows`: nothing where
-    the range is read from rows. `group`: GROUP BY; of whole days, once more for the hours of the day that is not over.
+    `join` is what follows the table: joins, then WHERE, to which the time filter is added. `group`: GROUP BY; of whole
+    days, once more for the hours of the day that is not over.
     """
     return "\nUNION ALL\n".join(
         f"SELECT {select(part)}\nFROM {part.relation} m {join(part)}"
@@ -225,7 +224,6 @@ def read(
         f"\n    AND {only(level)} AND {shown(levels, index)}{_grouped(group)}"
         for index, level in enumerate(levels)
         for part, after in _parts(level)
-        if not (skip_rows and level.raw)
     )
 
 

@@ -54,8 +54,10 @@ class TargetReader:
 
     @property
     def hostname(self) -> str | None:
-        """The host of its GPUs, as they said last; before the first scrape the configured one. None: several hosts."""
-        hosts = {spot.hostname for spot in self._past.spots.values()} or {self._place.hostname}
+        """The host of its GPUs, lost ones too, as they said last; before the first scrape the configured one. None:
+        several hosts."""
+        spots = [*self._past.spots.values(), *(lost.spot for lost in self._past.lost.values())]
+        hosts = {spot.hostname for spot in spots} or {self._place.hostname}
         return hosts.pop() if len(hosts) == 1 else None
 
     def read(self, body: bytes, time: dt.datetime, status: Status | None = None) -> Reading:

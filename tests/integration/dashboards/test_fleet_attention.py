@@ -207,8 +207,8 @@ def test_where_all_is_well_there_is_nothing(story: Story) -> None:
 
 
 @pytest.mark.parametrize("source", ["desk-00:9400", "desk-00.lab.example:9400", "https://desk-00:9400/metrics"])
-def test_a_target_s_event_names_the_target_only(story: Story, source: str) -> None:
-    """As the collector writes it."""
+def test_of_a_target_that_was_never_read_the_address_is_known_only(story: Story, source: str) -> None:
+    """By this collector; the GPUs are known from another."""
     plain = f"UPDATE gpu_events SET hostname = NULL, source = '{source}' WHERE kind IN ('target_down', 'target_up')"
     with changed(story, plain):
         assert listed(story)[T4_HOST, "GPU 0"]["reason"] == "exporter down: connection refused"

@@ -300,9 +300,12 @@ def test_the_host_of_a_target_is_that_of_its_gpus() -> None:
     assert TargetReader("localhost:9400", {"hostname": "attic"}).hostname == "attic"
     reader.read(scrape(("GPU_TEMP", 61)), NOW)
     assert reader.hostname == "n1"
+    nothing_left = b'gpumon_exporter_up{Hostname="n1"} 1\n'
+    assert [h.kind for h in reader.read(nothing_left, NOW + STEP).happenings] == ["gpu_lost"]
+    assert reader.hostname == "n1", "its only GPU fell off the bus, and then the host goes"
     restarted = TargetReader("10.0.0.7:9400", {})
     restarted.restore(json.loads(json.dumps(reader.checkpoint())))
     assert restarted.hostname == "n1"
     two = scrape(("GPU_TEMP", 61)) + line("GPU_TEMP", 62, 1).replace('"n1"', '"n2"').encode()
-    reader.read(two, NOW + STEP)
+    reader.read(two, NOW + 2 * STEP)
     assert reader.hostname is None

@@ -118,11 +118,6 @@ def _where(level: Level) -> str:
     return f"WHERE m.gpu_id = 1 /* {level.relation} */"
 
 
-def test_skipping_rows_leaves_their_branch_out() -> None:
-    assert "FROM gpu_metrics m" not in read(lambda level: level.time, _where, skip_rows=True)
-    assert "FROM gpu_metrics m" in read(lambda level: level.time, _where)
-
-
 def queries(name: str) -> list[str]:
     """What a ladder is read with."""
     found = [read(lambda level: level.time, _where, LADDERS[name])]
