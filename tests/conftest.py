@@ -10,6 +10,7 @@ import logging
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -22,7 +23,14 @@ from services.settings import load
 from tests.support.kafka_server import KafkaServer
 from tests.support.native_postgres import NativePostgres
 from tests.support.prerequisites import MissingPrerequisiteError, missing
+from tests.support.processes import PORTS, ports_of
 from tests.support.quick_timescale import QuickTimescale
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    worker: dict[str, Any] | None = getattr(config, "workerinput", None)  # pytest-xdist's, in its workers alone
+    if worker is not None:
+        PORTS.share = ports_of(worker["workerid"], worker["workercount"])
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 
 from services.contract.catalogue import METRICS
 from services.ops.health import OpsServer
+from tests.support.processes import free_port
 
 ROOT = Path(__file__).parents[3]
 DOCKER = ROOT / "docker"
@@ -75,7 +76,7 @@ def test_http_probe_follows_readyz(ops: tuple[int, list[str | None]]) -> None:
 
 
 def test_http_probe_fails_where_nobody_listens() -> None:
-    assert run([*PROBE, str(_free_port()), "/readyz"]).returncode != 0
+    assert run([*PROBE, str(free_port()), "/readyz"]).returncode != 0
 
 
 @pytest.mark.parametrize(
@@ -89,7 +90,7 @@ def test_http_probe_fails_where_nobody_listens() -> None:
     ids=["broker", "error", "not a broker", "hangs up"],
 )
 def test_kafka_probe_wants_an_answer(answer: bytes, healthy: bool) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with socket.create_server(("127.0.0.1", free_port())) as server:
         seen: list[bytes] = []
 
         def serve() -> None:
@@ -105,11 +106,6 @@ def test_kafka_probe_wants_an_answer(answer: bytes, healthy: bool) -> None:
         thread.join()
     assert (result.returncode == 0) is healthy
     assert b"".join(seen) == bytes([0, 0, 0, 10, 0, 18, 0, 0, 0, 0, 0, 1, 255, 255])
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 # --- dcgm-exporter ----------------------------------------------------------------------------------------------------
