@@ -94,6 +94,17 @@ UNUSUAL = {
         WHERE l.gpu_id = {INSTANCE}""",
         f"UPDATE gpu_latest SET time = time + INTERVAL '70 minutes' WHERE gpu_id = {INSTANCE}",
     ),
+    "silent for three buckets of four": (
+        f"""DO $$ DECLARE stored text; seconds int; BEGIN
+            FOR stored, seconds IN SELECT format('%I.%I', a.materialization_hypertable_schema,
+                    a.materialization_hypertable_name), w.seconds
+                FROM timescaledb_information.continuous_aggregates a JOIN (VALUES ('gpu_metrics_1min', 60),
+                    ('gpu_metrics_1hour', 3600), ('gpu_metrics_1day', 86400)) w (name, seconds) ON w.name = a.view_name
+            LOOP EXECUTE format('DELETE FROM %s WHERE gpu_id = {A100}
+                AND extract(epoch FROM bucket)::bigint / %s %% 4 <> 0', stored, seconds);
+            END LOOP;
+        END $$""",
+    ),
 }
 """What may have happened since the aggregates were stored -> statements that make it so."""
 
