@@ -19,7 +19,7 @@ from grafana.gaps import with_gaps
 from grafana.panels import AnyPanel, Overrides, cell, steps
 from grafana.queries import POSTGRES, rows, series
 from grafana.resolution import FLEET, Level, read
-from grafana.selection import CLUSTER, HOSTS, IN_FLEET, MODEL, in_fleet
+from grafana.selection import CLUSTER, HOSTS, MODEL
 from services.contract.clocks_event import THROTTLING
 
 SLOTS: Final = 16
@@ -180,6 +180,10 @@ def _place(level: Level) -> str:
     return f"m.{level.time} AS time, gpu.cluster, INTERVAL '{level.gap}' AS gap"
 
 
+def _placed(level: Level) -> str:
+    return f"{_place(level)}, board.board_id"
+
+
 def _watts(level: Level) -> str:
     return f"{_place(level)}, {level.average('power_usage')} AS watts, m.gpu_id, board.board_id"
 
@@ -193,10 +197,12 @@ SELECT time, cluster, {once("watts")} AS watts, max(gap) AS gap FROM each GROUP 
 SELECT time, coalesce(cluster, 'none') AS metric, sum(watts) AS value, max(gap) AS gap FROM boards GROUP BY 1, 2
 )
 {with_gaps(("value",), "metric")}"""
-    reporting = f"""WITH {IN_FLEET}, each AS (
-{read(_place, in_fleet, FLEET)}
+    reporting = f"""WITH {BOARDS}, each AS (
+{read(_placed, with_board, FLEET)}
 ), sample AS (
-SELECT time, coalesce(cluster, 'none') AS metric, count(*) AS value, max(gap) AS gap FROM each GROUP BY 1, 2
+SELECT time, coalesce(cluster, 'none') AS metric, max(gap) AS gap,
+    count(*) FILTER (WHERE board_id IS NULL) + count(DISTINCT board_id) FILTER (WHERE board_id IS NOT NULL) AS value
+FROM each GROUP BY 1, 2
 )
 {with_gaps(("value",), "metric")}"""
     level = (
@@ -214,7 +220,7 @@ SELECT time, coalesce(cluster, 'none') AS metric, count(*) AS value, max(gap) AS
         ).no_value(style.NOT_YET),
         panels.areas(
             "GPUs reporting",
-            "GPUs and MIG instances with a sample in each bucket." + level,
+            "GPUs with a sample in each bucket; a GPU in MIG instances is one." + level,
             style.COUNT,
             series(reporting),
         ).no_value(style.NOT_YET),

@@ -140,14 +140,17 @@ def attention() -> AnyPanel:
 {_OF_BOARDS}
 UNION ALL
 {_OF_XIDS}
+), todo AS (
+SELECT gpu_uuid, string_agg(action, '; ' ORDER BY number) AS actions FROM (
+    SELECT f.gpu_uuid, f.action, min(f.number) AS number FROM fact f
+    WHERE (f.gpu_uuid, f.severity) IN (SELECT gpu_uuid, min(severity) FROM fact GROUP BY 1) GROUP BY 1, 2
+) f GROUP BY 1
 ), listed AS (
 SELECT min(f.severity) AS severity, c.hostname AS host, {CARD_NAME} AS "GPU",
-    string_agg(f.reason, '; ' ORDER BY f.severity, f.number) AS reason,
-    string_agg(DISTINCT f.action, '; ') FILTER (WHERE f.severity = worst.severity) AS "do now", min(f.since) AS since,
+    string_agg(f.reason, '; ' ORDER BY f.severity, f.number) AS reason, t.actions AS "do now", min(f.since) AS since,
     coalesce(g.cluster, 'none') AS cluster, g.rack, g.model, c.gpu_id
-FROM fact f JOIN (SELECT gpu_uuid, min(severity) AS severity FROM fact GROUP BY 1) worst USING (gpu_uuid)
-    JOIN card c USING (gpu_uuid) JOIN gpus g USING (gpu_id)
-GROUP BY f.gpu_uuid, c.hostname, c.gpu_id, g.gpu_id
+FROM fact f JOIN todo t USING (gpu_uuid) JOIN card c USING (gpu_uuid) JOIN gpus g USING (gpu_id)
+GROUP BY f.gpu_uuid, c.hostname, c.gpu_id, g.gpu_id, t.actions
 UNION ALL
 {_OF_HOSTS}
 UNION ALL

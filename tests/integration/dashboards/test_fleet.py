@@ -303,6 +303,33 @@ def test_power_over_time_counts_a_gpu_in_mig_instances_once(story: Story, level:
     assert [row[2] for row in after] == pytest.approx([row[2] for row in before], nan_ok=True)
 
 
+@pytest.mark.parametrize("level", ["1min", "1hour"])
+def test_gpus_reporting_counts_a_gpu_in_mig_instances_once(story: Story, level: str) -> None:
+    board, instances = cut(story)
+    length = {"1min": HOUR, "1hour": 30 * HOUR}[level]
+    start, end = begin_of(story.data.end, HOUR) - length, begin_of(story.data.end, HOUR)
+
+    def told() -> dict[tuple[dt.datetime, str], float]:
+        rows = between(story, panel(FLEET_UID, "GPUs reporting"), start, end).rows
+        return {(time, cluster): value for time, cluster, value in rows if value is not None and start <= time < end}
+
+    def boards() -> Counter[tuple[dt.datetime, str]]:
+        rows = story.connection.execute(
+            f"""SELECT DISTINCT m.bucket, coalesce(g.cluster, 'none'), g.gpu_uuid
+            FROM gpu_metrics_{level} m JOIN gpus g USING (gpu_id) WHERE bucket >= %s AND bucket < %s""".encode(),
+            (start, end),
+        )
+        return Counter((time, cluster) for time, cluster, _ in rows)
+
+    everything = boards()
+    assert told() == everything
+    with changed(story, f"DELETE FROM {stored(story, level)} WHERE gpu_id = {board}"):
+        assert told() == everything, "its instances report"
+    of_board = ", ".join(map(str, (board, *instances)))
+    with changed(story, f"DELETE FROM {stored(story, level)} WHERE gpu_id IN ({of_board})"):
+        assert told() == boards() != everything
+
+
 def test_errors_of_a_gpu_in_mig_instances_count_once(story: Story) -> None:
     """Of all GPUs the one that is cut has the errors here, and its instances say the same."""
     board, instances = cut(story)

@@ -141,6 +141,29 @@ def test_several_reasons_of_a_gpu_are_one_row_the_worst_first(story: Story) -> N
     assert row["do now"] == "drain, and replace the GPU (RMA)"
 
 
+def test_what_to_do_is_said_in_the_order_of_the_reasons(story: Story) -> None:
+    calm = f"UPDATE gpu_metrics SET {CALM} WHERE gpu_id = {p40(story)} AND {recent(story)}"
+    both = f"""UPDATE gpu_metrics SET row_remap_failure = 1, ecc_dbe_vol_total = 2
+        WHERE gpu_id = {p40(story)} AND {recent(story)}"""
+    with changed(story, "DELETE FROM gpu_events WHERE kind = 'xid'", calm, both):
+        row = listed(story)[P40_HOST, "GPU 0"]
+    assert row["reason"] == "row remapping failed; uncorrectable ECC errors since the last reset: 2"
+    replace, reset = "drain, and replace the GPU (RMA)", "drain and reset the GPU; if it comes again, replace it"
+    assert row["do now"] == f"{replace}; {reset}"
+
+
+def test_an_action_that_several_reasons_ask_for_is_said_once(story: Story) -> None:
+    calm = f"UPDATE gpu_metrics SET {CALM} WHERE gpu_id = {p40(story)} AND {recent(story)}"
+    xids = f"""INSERT INTO gpu_events (time, kind, gpu_id, gpu_uuid, hostname, source, code, detail)
+        SELECT now() - INTERVAL '1 minute', 'xid', gpu_id, gpu_uuid, hostname, 'test', code,
+            '{{"severity": "critical", "immediate_action": "reset it"}}' FROM gpus, (VALUES (48), (95)) x (code)
+        WHERE gpu_id = {p40(story)}"""
+    with changed(story, "DELETE FROM gpu_events WHERE kind = 'xid'", calm, xids):
+        row = listed(story)[P40_HOST, "GPU 0"]
+    assert sorted(row["reason"].split("; ")) == ["XID 48", "XID 95"]
+    assert row["do now"] == "reset it"
+
+
 def test_xids_that_are_old_or_not_critical_are_no_reason(story: Story) -> None:
     calm = f"UPDATE gpu_metrics SET {CALM} WHERE {recent(story)}"
     before = "UPDATE gpu_events SET time = time - INTERVAL '2 days' WHERE kind = 'xid'"
