@@ -34,14 +34,12 @@ def failure(target: Target, **options: float) -> ScrapeFailedError:
 
 @pytest.mark.parametrize("path", ["/metrics", "/gzip", "/slow"])
 def test_a_whole_body(exporters: Exporters, path: str) -> None:
-    assert fetch(parse_static(exporters.target(path))) == [exposition(1)]
+    assert fetch(parse_static(exporters.target(path)), timeout=30.0) == [exposition(1)]
 
 
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("/hang", "timeout"),
-        ("/drip", "timeout"),
         ("/cut", "truncated"),
         ("/chunks-cut", "truncated"),
         ("/gzip-bad", "bad_encoding"),
@@ -54,9 +52,15 @@ def test_a_whole_body(exporters: Exporters, path: str) -> None:
     ],
 )
 def test_what_went_wrong_has_a_name(exporters: Exporters, path: str, reason: str) -> None:
+    """With time enough: twenty megabytes take a busy machine more than half a second."""
+    assert failure(parse_static(exporters.target(path)), timeout=30.0).reason == reason
+
+
+@pytest.mark.parametrize("path", ["/hang", "/drip"])
+def test_who_takes_too_long_is_left(exporters: Exporters, path: str) -> None:
     started = time.monotonic()
-    assert failure(parse_static(exporters.target(path))).reason == reason
-    assert time.monotonic() - started < TIMEOUT + 1
+    assert failure(parse_static(exporters.target(path))).reason == "timeout"
+    assert TIMEOUT <= time.monotonic() - started < TIMEOUT + 10
 
 
 def test_nobody_listens() -> None:
@@ -76,8 +80,8 @@ def test_the_bound_counts_decompressed_bytes(exporters: Exporters) -> None:
 def test_no_target_waits_for_another(exporters: Exporters) -> None:
     started = time.monotonic()
     paths = ["/hang"] * 20 + ["/slow"] * 20 + ["/metrics"] * 20
-    results = fetch(*(parse_static(exporters.target(path)) for path in paths), timeout=1.0)
-    assert time.monotonic() - started < 2
+    results = fetch(*(parse_static(exporters.target(path)) for path in paths), timeout=3.0)
+    assert time.monotonic() - started < 9  # one after another they would take a minute
     assert [isinstance(result, bytes) for result in results] == [False] * 20 + [True] * 40
 
 
