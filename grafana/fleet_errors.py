@@ -152,13 +152,16 @@ WHERE e.kind = 'xid' AND $__timeFilter(e.time) AND {chosen()} ORDER BY e.time DE
 
 
 def _errors(columns: Sequence[str]) -> str:
+    """Zeros, which nearly all are, are added up apart: a board's place in the fleet is asked only of what grew."""
     ctes, increases = fleet_increases(columns, in_fleet)
     boards = ", ".join(f"{once(x)} AS {x}" for x in columns)
     grown = ", ".join(f"sum({x}) AS {x}" for x in columns)
-    return f"""WITH {BOARDS}, {ctes}, sample AS (
+    return f"""WITH {BOARDS}, {ctes}, sample AS MATERIALIZED (
 {increases}
 ), boards AS (
-    SELECT time, {boards} FROM sample LEFT JOIN board USING (gpu_id) GROUP BY time, board_id
+    SELECT time, {boards} FROM sample LEFT JOIN board USING (gpu_id)
+    WHERE greatest({", ".join(columns)}) > 0 GROUP BY time, board_id
+    UNION ALL SELECT time, {grown} FROM sample WHERE coalesce(greatest({", ".join(columns)}), 0) <= 0 GROUP BY time
 ), fleet AS (
     SELECT time, {grown} FROM boards GROUP BY 1
 ){counted.bars({NAMES.get(x, x): x for x in columns}, "fleet", ERRORS, grown=True)}"""
@@ -240,7 +243,8 @@ def _buckets(columns: Sequence[str], level: Level, join: Callable[[Level], str],
     return f"""
     SELECT m.bucket, m.gpu_id, {full} FROM {level.relation} m {join(level)}
         AND {level.since_before()} AND m.bucket < {begin} AND {within} AND (m.bucket >= {before}
-        OR m.gpu_id NOT IN (SELECT m.gpu_id FROM {level.relation} m WHERE m.bucket = {before} AND {within}))
+        OR m.gpu_id NOT IN (SELECT m.gpu_id FROM {level.relation} m
+            WHERE m.bucket >= {before} AND m.bucket < {level.first} AND {within}))
     UNION ALL SELECT {begin}, m.gpu_id, {last} FROM {step}_end m JOIN {step}_newest n USING (gpu_id)
         WHERE n.plain AND n.time >= {running} AND m.bucket >= {begin}
     UNION ALL SELECT CASE WHEN m.time < {running} THEN {begin} ELSE {running} END, m.gpu_id, {newest}
