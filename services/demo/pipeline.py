@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from services.demo import ports, prometheus
 from services.demo.process import RoleFailedError, RoleProcess, free_port
 from services.embedded.broker import EmbeddedBroker
 from services.embedded.timescale import EmbeddedTimescale
@@ -43,7 +45,8 @@ class Pipeline:
     def __init__(self, plan: Plan, settings: Settings, say: Say) -> None:
         self._plan, self._settings, self._say = plan, settings, say
         self._broker = EmbeddedBroker([settings.kafka_topic, settings.kafka_topic_invalid, settings.kafka_topic_events])
-        self._database = EmbeddedTimescale(plan.database, tick_jobs=TICK_JOBS_SECONDS)
+        self._database: EmbeddedTimescale | None = None
+        self._ports = ports.Ports()
         self._variables: dict[str, str] = {}
         self.mock_port = 0
         self.dsn = ""
@@ -51,7 +54,10 @@ class Pipeline:
         self.roles: dict[str, RoleProcess] = {}
 
     def start(self) -> None:
-        """Returns when every role is started; raises RoleFailedError, EmbeddedBrokerError or EmbeddedTimescaleError."""
+        """Returns when every role is started. Raises RoleFailedError, EmbeddedBrokerError, EmbeddedTimescaleError, or
+        OSError where no port is free."""
+        if not self._ports.first:
+            self._say("another demo runs on this machine and has the usual ports: this one takes free ones")
         for directory in ("logs", "spool"):
             (self._plan.directory / directory).mkdir(parents=True, exist_ok=True)
         self._start_database()
@@ -62,9 +68,12 @@ class Pipeline:
         self._start_mock()
         self._start_sink()
         self._start_collector()
+        self._write_prometheus()
 
     def _start_database(self) -> None:
         if self._settings.timescale_dsn is None:
+            port = self._ports.usual(ports.DATABASE)
+            self._database = EmbeddedTimescale(self._plan.database, port=port, tick_jobs=TICK_JOBS_SECONDS)
             self._database.start()
             self.dsn = self._database.dsn
             kept = f"kept in {self._plan.database}" if self._plan.database else "in memory, gone at the end"
@@ -84,17 +93,33 @@ class Pipeline:
 
     def _start_mock(self) -> None:
         wanted = self._settings.mock_port
-        self.mock_port = free_port(wanted)
-        if self.mock_port != wanted:
+        named = "mock_port" in self._settings.model_fields_set
+        self.mock_port = free_port(wanted) if named else self._ports.usual(wanted)
+        if self.mock_port != wanted and (named or self._ports.first):
             self._say(f"port {wanted} is taken: the mock uses {self.mock_port}")
-        self._role("mock", [
+        mock = self._role("mock", [
             "mock", "--port", str(self.mock_port), "--gpus", str(self._plan.gpus), "--hosts", str(self._plan.hosts),
-            "--interval", f"{self._plan.interval:g}", "--write-targets", str(self._targets),
+            "--interval", f"{self._plan.interval:g}", "--write-targets", str(self._targets), "--seed", str(self._seed),
         ])  # fmt: skip
         self._wait_for_mock()
         self._say(
             f"mock DCGM: {self._plan.gpus} GPUs on {self._plan.hosts} hosts, http://127.0.0.1:{self.mock_port}/metrics"
+            f" (on itself: http://127.0.0.1:{mock.ops_port}/metrics)"
         )
+
+    @property
+    def _seed(self) -> int:
+        """Of the GPUs' UUIDs. Always the same, so that a database that is kept has the same GPUs again; other GPUs than
+        those of a demo that is there already, where both may write into one database."""
+        shared = self._settings.timescale_dsn is not None or "kafka_bootstrap" in self._settings.model_fields_set
+        return self.mock_port if shared and not self._ports.first else 0
+
+    def gpu_uuids(self) -> frozenset[str]:
+        """Of the mock's GPUs. Raises RoleFailedError."""
+        answer = self.roles["mock"].get("/hosts", self.mock_port)
+        if answer is None:
+            raise RoleFailedError(f"mock does not list its hosts\n{self.roles['mock'].tail()}")
+        return frozenset(str(gpu["uuid"]) for host in json.loads(answer) for gpu in host["gpus"])
 
     def _wait_for_mock(self) -> None:
         """The collector looks at its target files every few seconds only: they must be there when it starts."""
@@ -120,6 +145,12 @@ class Pipeline:
         collector = self._role("collector", ["collector"])
         self._say(f"collector: every {self._plan.interval:g} s, http://127.0.0.1:{collector.ops_port}/metrics")
 
+    def _write_prometheus(self) -> None:
+        path = self._plan.directory / "prometheus.yml"
+        groups = json.loads(self._targets.read_text())
+        path.write_text(prometheus.configuration(groups, {name: role.ops_port for name, role in self.roles.items()}))
+        self._say(f"Prometheus: the jobs to scrape all this, for the Pipeline dashboard: {path}")
+
     @property
     def _topics(self) -> dict[str, str]:
         """As we see them, also where they are in a `.env` that the roles do not read."""
@@ -131,7 +162,8 @@ class Pipeline:
         return self._plan.directory / "targets.json"
 
     def _role(self, name: str, arguments: list[str]) -> RoleProcess:
-        self.roles[name] = RoleProcess(name, arguments, self._variables, self._plan.directory / "logs")
+        port = self._ports.usual(ports.METRICS[name]) if name in ports.METRICS else 0
+        self.roles[name] = RoleProcess(name, arguments, self._variables, self._plan.directory / "logs", port)
         return self.roles[name]
 
     def check(self) -> None:
@@ -148,4 +180,6 @@ class Pipeline:
         for name in ("collector", "sink", "mock", "migrate"):
             self.stop_role(name)
         self._broker.stop()
-        self._database.stop()
+        if self._database is not None:
+            self._database.stop()
+        self._ports.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import secrets
 import signal
 import socket
 import subprocess
@@ -18,6 +19,10 @@ from services.settings import child_environment
 PR_SET_PDEATHSIG = 1  # prctl(2): the kernel sends this signal when the parent dies, even by kill -9
 STOP_WITHIN_SECONDS = 20.0
 """From SIGTERM to SIGKILL; a sink finishes its batch and a collector flushes within a few seconds."""
+FIRST_PORT = 15000
+"""Of those handed out; lower ones are many services' usual ones."""
+ATTEMPTS = 200
+"""Random ports tried before giving up: of more than 17,000 nearly all are free."""
 
 
 class RoleFailedError(Exception):
@@ -25,16 +30,46 @@ class RoleFailedError(Exception):
 
 
 def free_port(preferred: int = 0) -> int:
-    """`preferred` when nobody listens there, else a free TCP port on the loopback."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise OSError("no free TCP port on 127.0.0.1")
+    """`preferred` when nobody listens there, else a free TCP port on the loopback.
+
+    The child binds it only a second later. So it is one below the range from which the kernel gives ports to outgoing
+    connections: any program on this machine may connect to something in between. Raises OSError when there is none.
+    """
+    if preferred and _is_free(preferred):
+        return preferred
+    below = _ephemeral_begin()
+    if below - FIRST_PORT < ATTEMPTS:
+        return _kernels_choice()  # that range begins so low that there is nothing below it
+    for _ in range(ATTEMPTS):
+        port = FIRST_PORT + secrets.randbelow(below - FIRST_PORT)
+        if port != preferred and _is_free(port):
+            return port
+    raise OSError(f"no free TCP port on 127.0.0.1 from {FIRST_PORT} to {below - 1}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # As servers do: connections of one that has just ended (TIME_WAIT) are no obstacle.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _kernels_choice() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _ephemeral_begin(source: Path = Path("/proc/sys/net/ipv4/ip_local_port_range")) -> int:
+    """The first port of outgoing connections; Linux' default where it cannot be read."""
+    try:
+        return int(source.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 32768
 
 
 def _die_with_parent() -> None:
@@ -52,10 +87,13 @@ class RoleProcess:
     It runs in the directory above the logs: a `.env` where we were started is not meant for it.
     """
 
-    def __init__(self, name: str, arguments: list[str], variables: Mapping[str, str], logs: Path) -> None:
+    def __init__(
+        self, name: str, arguments: list[str], variables: Mapping[str, str], logs: Path, ops_port: int = 0
+    ) -> None:
+        """`ops_port`: of its /metrics and probes; 0 takes a free one. Raises OSError."""
         self.name = name
         self.log_path = logs / f"{name}.log"
-        self.ops_port = free_port()
+        self.ops_port = ops_port or free_port()
         environment = child_environment(
             **{"OPS_HOST": "127.0.0.1", "OPS_PORT": str(self.ops_port), "LOG_FORMAT": "json", **variables}
         )

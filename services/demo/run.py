@@ -60,7 +60,7 @@ def run(args: argparse.Namespace, settings: Settings) -> int:
     try:
         pipeline.start()
         code = _show(pipeline, settings, args, stop)
-    except (RoleFailedError, EmbeddedBrokerError, EmbeddedTimescaleError, psycopg.Error) as error:
+    except (RoleFailedError, EmbeddedBrokerError, EmbeddedTimescaleError, OSError, psycopg.Error) as error:
         code = _failed(f"{error}\nlogs: {plan.directory / 'logs'}")
     finally:
         pipeline.stop()
@@ -111,7 +111,7 @@ def _show(pipeline: Pipeline, settings: Settings, args: argparse.Namespace, stop
         f"other commands see this demo with: export KAFKA_BOOTSTRAP={pipeline.bootstrap} TIMESCALE_DSN='{pipeline.dsn}'"
     )
     if found:
-        _say(f"the database holds {found:,} rows of earlier runs; rows below count from now")
+        _say(f"the database holds {found:,} rows of these GPUs, of earlier runs; rows below count from now")
     _say(LEGEND)
     last = _follow(pipeline, args.seconds, stop)
     pipeline.stop_role("collector")

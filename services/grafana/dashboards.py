@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
@@ -74,6 +74,25 @@ def rendered(model: Mapping[str, Any], uids: Mapping[str, str]) -> dict[str, Any
     if left:
         raise ValueError(f"no data source for {', '.join(sorted(set(left)))}")
     return {**replaced, "id": None}
+
+
+def without_links(model: Mapping[str, Any], uids: Collection[str]) -> dict[str, Any]:
+    """The model without what leads to the dashboards `uids`: links at the top, of panels, of fields."""
+    if not uids:
+        return dict(model)
+    leads_there = re.compile(rf"/d/({'|'.join(map(re.escape, sorted(uids)))})([/?#]|$)")
+
+    def is_kept(value: Any) -> bool:
+        url = value.get("url") if isinstance(value, dict) else None
+        return not (isinstance(url, str) and leads_there.match(url))
+
+    def pruned(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: pruned(inner) for key, inner in value.items()}
+        return [pruned(inner) for inner in value if is_kept(inner)] if isinstance(value, list) else value
+
+    found: dict[str, Any] = pruned(dict(model))
+    return found
 
 
 def _replace(value: Any, words: Mapping[str, str]) -> Any:

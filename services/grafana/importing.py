@@ -10,13 +10,14 @@ from urllib.parse import quote
 
 from services.grafana import answers
 from services.grafana.client import Grafana
-from services.grafana.dashboards import Dashboard, content, fingerprint, rendered
+from services.grafana.dashboards import Dashboard, content, fingerprint, rendered, without_links
 from services.grafana.errors import BrokenError, DeniedError, GrafanaError, RefusedError
 from services.grafana.folders import Folder
 from services.grafana.words import listed, visible
 
 _READ: Final = "dashboards:read (organization role Viewer)"
 _WRITE: Final = "dashboards:create and dashboards:write in the folder (organization role Editor)"
+_NOTHING_TO_DO: Final = "provisioned; nothing to do"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,36 +36,73 @@ class Outcome:
     unchanged one, that it is provisioned."""
     ends: bool = False
     """Whether the rest would fail in the same way: the login or the connection is gone."""
+    without_links_to: tuple[str, ...] = ()
+    """Uids of dashboards that are not in this Grafana and cannot be: what leads to them is left out."""
 
 
 class Importer:
-    """Into one folder of one Grafana. `uids`: of the data source for each variable."""
+    """Into one folder of one Grafana. `uids`: of the data source for each variable. `missing`: reason for each variable
+    that has no data source: what needs it, of `known`, is left out."""
 
-    def __init__(self, grafana: Grafana, folder: Folder, uids: Mapping[str, str], *, dry_run: bool) -> None:
+    def __init__(
+        self,
+        grafana: Grafana,
+        folder: Folder,
+        uids: Mapping[str, str],
+        missing: Mapping[str, str],
+        known: Sequence[Dashboard],
+        *,
+        dry_run: bool,
+    ) -> None:
         self._grafana, self._folder, self._uids, self._dry_run = grafana, folder, uids, dry_run
+        self._missing = missing
+        self._left_out = [dashboard.uid for dashboard in known if dashboard.sources & missing.keys()]
+        self._absent: tuple[str, ...] | None = None
 
-    def all(self, dashboards: Sequence[Dashboard], missing: Mapping[str, str]) -> list[Outcome]:
-        """One after the other; one that fails does not stop the rest, unless the login or the connection is gone.
-        `missing`: reason for each variable that has no data source: what needs it is left out."""
+    def all(self, dashboards: Sequence[Dashboard]) -> list[Outcome]:
+        """One after the other; one that fails does not stop the rest, unless the login or the connection is gone."""
         outcomes: list[Outcome] = []
         for position, dashboard in enumerate(dashboards):
             try:
-                outcomes.append(self._one(dashboard, missing))
+                outcomes.append(self._one(dashboard))
             except (DeniedError, BrokenError) as error:
                 outcomes.append(replace(self._outcome(dashboard, "failed", reason=str(error)), ends=True))
                 return outcomes + [self._outcome(rest, "not tried") for rest in dashboards[position + 1 :]]
         return outcomes
 
-    def _one(self, dashboard: Dashboard, missing: Mapping[str, str]) -> Outcome:
-        lacking = [missing[name] for name in sorted(dashboard.sources) if name in missing]
+    def _one(self, dashboard: Dashboard) -> Outcome:
+        lacking = [self._missing[name] for name in sorted(dashboard.sources) if name in self._missing]
         if lacking:
             return self._outcome(dashboard, "skipped", reason=lacking[0])
         try:
-            return self._write(dashboard, rendered(dashboard.model, self._uids))
+            return self._linked(dashboard)
         except (DeniedError, BrokenError):
             raise
         except GrafanaError as error:
             return self._outcome(dashboard, "failed", reason=str(error))
+
+    def _linked(self, dashboard: Dashboard) -> Outcome:
+        """Written, without the links that would lead nowhere."""
+        there = without_links(dashboard.model, self._nowhere())
+        outcome = self._write(dashboard, rendered(there, self._uids))
+        if there == dashboard.model or outcome.reason == _NOTHING_TO_DO:
+            return outcome
+        return replace(outcome, without_links_to=self._nowhere())
+
+    def _nowhere(self) -> tuple[str, ...]:
+        """Uids of what is left out and not in this Grafana from before; asked once. One that this login may not see is
+        there: only Grafana knows who may."""
+        if self._absent is None:
+            self._absent = tuple(uid for uid in self._left_out if not self._is_there(uid))
+        return self._absent
+
+    def _is_there(self, uid: str) -> bool:
+        try:
+            return self._there(uid) is not None
+        except DeniedError as error:
+            if error.status == 403:
+                return True
+            raise
 
     def _write(self, dashboard: Dashboard, wanted: dict[str, Any]) -> Outcome:
         there = self._there(dashboard.uid)
@@ -73,7 +111,7 @@ class Importer:
         if there is not None and same and not moved:
             return self._outcome(dashboard, "unchanged", there.meta.url)
         if there is not None and there.meta.provisioned and _as_in_file(there, dashboard):
-            return self._outcome(dashboard, "unchanged", there.meta.url, "provisioned; nothing to do")
+            return self._outcome(dashboard, "unchanged", there.meta.url, _NOTHING_TO_DO)
         if there is not None and there.meta.provisioned:
             raise GrafanaError(_provisioned(there.meta.provisionedExternalId or ""))
         done = "created" if there is None else "updated"

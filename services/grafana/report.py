@@ -63,7 +63,17 @@ def lines(result: Result) -> list[str]:
     found.append(f"folder {visible(result.folder.title)}{uid}: {result.folder.status}")
     width = max((len(o.status) for o in result.dashboards), default=0)
     found += [f"{o.status:<{width}}  {o.title:<24}  {_said(o)}".rstrip() for o in result.dashboards]
-    return found
+    return found + _left_out(result.dashboards)
+
+
+def _left_out(outcomes: list[Outcome]) -> list[str]:
+    """A line for each dashboard that is not there to be led to."""
+    uids = sorted({uid for outcome in outcomes for uid in outcome.without_links_to})
+    return [
+        f"links to {uid} are left out, there is no such dashboard in this Grafana; an import with a Prometheus data "
+        "source makes it and puts them back"
+        for uid in uids
+    ]
 
 
 def problems(result: Result) -> list[str]:

@@ -163,14 +163,15 @@ def import_dashboards(args: argparse.Namespace, settings: Settings) -> Result:
             f"Grafana {version} answers at {grafana.url}; to write it needs a login: GRAFANA_TOKEN (or --token), or "
             "GRAFANA_USER and GRAFANA_PASSWORD (or --user and --password)"
         )
-    wanted = [d for d in dashboards.committed() if args.only is None or d.name in args.only]
+    known = dashboards.committed()
+    wanted = [d for d in known if args.only is None or d.name in args.only]
     found, missing = _sources(grafana, args, settings, frozenset[str]().union(*(d.sources for d in wanted)))
     try:
         folder = _folder(grafana, args)
     except GrafanaError as error:
         raise GrafanaError(f"{error}{already(found)}") from None
     uids = {name: source.uid for name, source in found.items()}
-    outcomes = Importer(grafana, folder, uids, dry_run=args.dry_run).all(wanted, missing)
+    outcomes = Importer(grafana, folder, uids, missing, known, dry_run=args.dry_run).all(wanted)
     return Result(grafana.url, version, folder, found, missing, outcomes)
 
 
@@ -212,20 +213,20 @@ def _sources(
     grafana: Grafana, args: argparse.Namespace, settings: Settings, needed: frozenset[str]
 ) -> tuple[dict[str, Source], dict[str, str]]:
     """Of each variable needed: its data source, or why there is none. Without Prometheus the rest still goes;
-    it is looked for first, so that nothing is written where it is named wrongly."""
+    it is looked for first, so that nothing is written where it is named wrongly. It is looked for in any case: where
+    there is none, links to what needs it lead nowhere."""
     there = sources.listed(grafana)
     missing: dict[str, str] = {}
     prometheus: Source | None = None
-    if dashboards.PROMETHEUS in needed:
-        try:
-            prometheus = sources.choose(there, sources.PROMETHEUS, args.prometheus)
-        except NoSourceError as error:
-            if args.prometheus is not None or needed == {dashboards.PROMETHEUS}:
-                raise
-            missing[dashboards.PROMETHEUS] = str(error)
+    try:
+        prometheus = sources.choose(there, sources.PROMETHEUS, args.prometheus)
+    except NoSourceError as error:
+        if dashboards.PROMETHEUS in needed and (args.prometheus is not None or needed == {dashboards.PROMETHEUS}):
+            raise
+        missing[dashboards.PROMETHEUS] = str(error)
     postgresql = _postgresql(grafana, there, args, settings) if dashboards.POSTGRESQL in needed else None
     found = {dashboards.POSTGRESQL: postgresql, dashboards.PROMETHEUS: prometheus}
-    return {name: source for name, source in found.items() if source is not None}, missing
+    return {name: source for name, source in found.items() if source is not None and name in needed}, missing
 
 
 def _postgresql(grafana: Grafana, there: list[Source], args: argparse.Namespace, settings: Settings) -> Source:

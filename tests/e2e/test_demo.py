@@ -69,8 +69,13 @@ class Demo:
         """Wait for the end; the JSON object of its output."""
         status = self.process.wait(within)
         assert status == 0, self.progress
-        document: dict[str, Any] = json.loads(self._out.read_text(encoding="utf-8"))
-        return document
+        return self.document
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The JSON object of its output, once it has ended."""
+        found: dict[str, Any] = json.loads(self._out.read_text(encoding="utf-8"))
+        return found
 
     def wait_for(self, line: re.Pattern[str]) -> None:
         def seen() -> bool:
