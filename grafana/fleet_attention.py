@@ -7,8 +7,9 @@ from typing import Final
 
 from grafana import panels, style
 from grafana.fleet_gpus import AND_LOST, CARD_NAME, DOWN, LINKED, LOST, NOW
-from grafana.frame import among
+from grafana.frame import LOST_ACTION, among
 from grafana.panels import AnyPanel, Overrides
+from grafana.presence import LATE
 from grafana.queries import rows
 from services.contract.clocks_event import REASONS, THERMAL
 
@@ -17,8 +18,6 @@ WARNING: Final = "warning"
 """By the alphabet the worse comes first: `min()` is the worst, and rows are ordered by it."""
 XID_WINDOW: Final = "24 hours"
 """An XID older than that is history, not the state of a GPU; `gpumon top` says the same."""
-EXPORTER_LATE: Final = "1 minute"
-"""Silence of a whole host of whose exporter it was told that it is down: six scrapes of 10 s, as in GPU detail."""
 NEVER_SEEN_WINDOW: Final = "7 days"
 """Of targets and GPUs the inventory has never had: nobody tells when they are taken out of the configuration."""
 
@@ -40,7 +39,7 @@ _HEAT: Final = "concat_ws(', ', " + ", ".join(
 _EXPORTER: Final = "coalesce('; an exporter of its host is down: ' || h.why, '')"
 FACTS: Final = (
     Fact("l.lost_at IS NOT NULL", CRITICAL, "'lost' || coalesce(': ' || l.reason, '')",
-         "power the host off and on; look for XID 79", "l.lost_at"),
+         LOST_ACTION, "l.lost_at"),
     Fact("l.lost_at IS NULL AND c.silent AND NOT h.silent", CRITICAL,
          f"CASE WHEN c.newest IS NULL THEN 'never had a sample' ELSE 'silent' END || ', while its host reports' || "
          f"{_EXPORTER}",
@@ -112,7 +111,7 @@ _OF_HOSTS: Final = f"""SELECT '{CRITICAL}', h.hostname,
         ELSE 'start the exporter; does the host answer?' END,
     coalesce(h.down_at, h.newest), coalesce(g.cluster, 'none'), g.rack, g.model, h.gpu_id
 FROM host h JOIN gpus g USING (gpu_id)
-WHERE h.silent OR h.down_at > h.newest AND h.newest < now() - INTERVAL '{EXPORTER_LATE}'"""
+WHERE h.silent OR h.down_at > h.newest AND h.newest < now() - INTERVAL '{LATE}'"""
 _NOT_IN_INVENTORY: Final = f"""SELECT '{CRITICAL}', u.hostname, '-', u.reason, u.action, u.since, NULL, NULL, NULL, NULL
 FROM (
     SELECT d.target_host AS hostname, 'exporter down, and never read: ' || d.why AS reason,
@@ -123,7 +122,7 @@ FROM (
     UNION ALL
     SELECT e.hostname,
         concat_ws(': ', 'lost before it was ever seen', e.detail ->> 'pci_bus_id', e.detail ->> 'reason'),
-        'power the host off and on; look for XID 79', e.time
+        '{LOST_ACTION}', e.time
     FROM gpu_events e WHERE e.time > now() - INTERVAL '{NEVER_SEEN_WINDOW}' AND e.kind = 'gpu_lost'
         AND NOT EXISTS (SELECT FROM gpus g WHERE g.gpu_uuid = e.gpu_uuid) AND NOT EXISTS (
             SELECT FROM gpu_events back WHERE back.kind = 'gpu_returned' AND back.time >= e.time

@@ -18,23 +18,30 @@ WHERE: Final = "g.model, coalesce(g.cluster, 'none') AS cluster, g.rack"
 """First and last columns of a table of GPUs: what it is about stands between, and is seen in half a page too."""
 LINKED: Final[Overrides] = {"/^GPU$/": GPU_LINK, "/^host$/": HOST_LINK, "/^gpu_id$/": HIDDEN}
 
-INVENTORY: Final = f"""inventory AS (
+
+def inventory(which: str) -> str:
+    """CTE: what there is now of the GPUs of which `which` (over `gpus g`) holds: `gpus` with `newest`, the time of the
+    newest sample. `gpus` keeps for good what ever was, and two kinds of it are gone rather than silent, else they would
+    be red for ever:
+
+    - of a board in MIG instances what fell silent while the rest of the board went on: instances that a new partition
+      took away, and the board itself where the exporter tells only its instances. (So the collector: what is gone while
+      its GPU is there was reconfigured, not lost.) When the board falls silent, what was there last is silent, and
+      nothing older.
+    - a board at whose place (host, index) another was first seen after its newest sample: it was replaced.
+    """
+    return f"""inventory AS (
     SELECT * FROM (
         SELECT g.*, l.time AS newest, max(l.time) OVER (PARTITION BY g.gpu_uuid) AS board_newest,
             max(g.first_seen) OVER (PARTITION BY g.hostname, g.gpu_index) AS last_arrival
         FROM gpus g LEFT JOIN gpu_latest l USING (gpu_id)
-    ) g WHERE {chosen()}
+    ) g WHERE {which}
         AND NOT coalesce(coalesce(newest, '-infinity') <= board_newest - INTERVAL '{SILENT}', false)
         AND NOT coalesce(gpu_index IS NOT NULL AND last_arrival > coalesce(board_newest, first_seen), false)
 )"""
-"""CTE: what there is now, `gpus` with `newest`, the time of the newest sample. `gpus` keeps for good what ever was, and
-two kinds of it are gone rather than silent, else they would be red for ever:
 
-- of a board in MIG instances what fell silent while the rest of the board went on: instances that a new partition took
-  away, and the board itself where the exporter tells only its instances. (So the collector: what is gone while its GPU
-  is there was reconfigured, not lost.) When the board falls silent, what was there last is silent, and nothing older.
-- a board at whose place (host, index) another was first seen after its newest sample: it was replaced.
-"""
+
+INVENTORY: Final = inventory(chosen())
 CARDS: Final = f"""{INVENTORY}, card AS (
     SELECT gpu_uuid, hostname, max(newest) AS newest,
         coalesce(now() - max(newest) >= INTERVAL '{SILENT}', true) AS silent

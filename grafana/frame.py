@@ -111,6 +111,10 @@ WORDS: Final = {
     "target_up": ("Exporters", "'Exporter up'", f"concat_ws(' ', 'it answers again', {_SOURCE})"),
 }
 """Kind of event -> name of its marks, and SQL over `EVENTS e`: what happened, and more about it, in words."""
+LOST_ACTION: Final = "power the host off and on; look for XID 79"
+"""What to do about a GPU that is lost, wherever it is said."""
+DO_NOW: Final = f"CASE e.kind WHEN 'xid' THEN e.detail ->> 'immediate_action' WHEN 'gpu_lost' THEN '{LOST_ACTION}' END"
+"""SQL over `EVENTS e`: what to do about it."""
 
 
 def told(part: int, words: Mapping[str, tuple[str, str]]) -> str:
@@ -128,9 +132,8 @@ def event_annotations(where: str) -> list[SqlAnnotation]:
 
 
 def _marks(name: str, words: Mapping[str, tuple[str, str]], where: str) -> SqlAnnotation:
-    todo = "CASE WHEN e.kind = 'xid' THEN e.detail ->> 'immediate_action' END"
     kinds = ", ".join(f"'{kind}'" for kind in words)
-    sql = f"""SELECT e.time, concat_ws(': ', {told(0, words)}, {told(1, words)}, {todo}) AS text,
+    sql = f"""SELECT e.time, concat_ws(': ', {told(0, words)}, {told(1, words)}, {DO_NOW}) AS text,
     concat_ws(',', e.kind, e.hostname) AS tags
 FROM {EVENTS} e WHERE e.kind IN ({kinds}) AND {where} AND $__timeFilter(e.time)
 ORDER BY e.time LIMIT 500"""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from grafana import panels, style
-from grafana.frame import EVENTS, WORDS, told
+from grafana.frame import DO_NOW, EVENTS, WORDS, told
 from grafana.panels import AnyPanel, Properties
 from grafana.queries import rows
 from grafana.selection import CARD
@@ -36,7 +36,7 @@ def events() -> AnyPanel:
     """Where a kind of event has nothing to say in a column, nothing is there: not "None", nor "No value"."""
     sql = f"""WITH {CARD}
 SELECT e.time, coalesce({told(0, _WORDS)}, e.kind) AS event, {told(1, _WORDS)} AS what,
-    e.detail ->> 'severity' AS severity, e.detail ->> 'immediate_action' AS "do now", e.detail ->> 'process' AS process,
+    e.detail ->> 'severity' AS severity, {DO_NOW} AS "do now", e.detail ->> 'process' AS process,
     CASE WHEN e.kind <> 'status' THEN e.status_tag END AS status,
     CASE WHEN e.kind <> 'status' THEN e.status_memo END AS memo
 FROM {EVENTS} e WHERE {concerns("gpu")} AND $__timeFilter(e.time) ORDER BY e.time DESC LIMIT 500"""
@@ -52,6 +52,7 @@ FROM {EVENTS} e WHERE {concerns("gpu")} AND $__timeFilter(e.time) ORDER BY e.tim
             "/^(what|severity|do now|process|status|memo)$/": BLANK,
             "/^severity$/": panels.severity(),
             "/^event$/": {"custom.width": 160},
-            "/^what$/": {"custom.width": 400},
+            "/^what$/": {"custom.width": 340},
+            "/^do now$/": {"custom.width": 320},  # `LOST_ACTION` whole
         },
     )

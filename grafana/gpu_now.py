@@ -7,70 +7,37 @@ from typing import Final
 from grafana_foundation_sdk.models import units
 
 from grafana import panels, style, throttle
-from grafana.frame import EVENTS, card_url, host_url
+from grafana.frame import card_url, host_url
 from grafana.gpu_events import BLANK
 from grafana.panels import HIDDEN, AnyPanel, Overrides, link, steps
+from grafana.presence import GONE, REPORTS, SAMPLE_NOW, STATES, presence
 from grafana.queries import rows, series
-from grafana.resolution import SILENT
 from grafana.selection import CARD, GPU_NAME
 from services.contract.clocks_event import THROTTLING
 
-FRESH: Final = f"v.age < INTERVAL '{SILENT}'"
-LATE: Final = "1 minute"
-"""Silence from which an exporter that is down is why: another of the host may still report the GPU."""
-_STATES: Final = {
-    "reports": ("reports", style.GREEN),
-    "silent": ("silent", style.ORANGE),
-    "exporter down": ("exporter down", style.RED),
-    "lost": ("lost", style.RED),
-    "never sampled": ("never sampled", style.GREY),
-}
-
-_DOWN: Final = "concat_ws(' ', coalesce(e.detail ->> 'detail', e.detail ->> 'reason'), '(' || e.source || ')')"
-_SINCE: Final = f"""newest AS (SELECT v.* FROM v_latest_gpu_metrics v WHERE v.gpu_id = (SELECT gpu_id FROM gpu)),
-sibling AS (
-    SELECT g.gpu_id, g.instance_id, l.time > now() - INTERVAL '{SILENT}' AS reports
-    FROM gpus g LEFT JOIN gpu_latest l USING (gpu_id) WHERE g.gpu_uuid = (SELECT gpu_uuid FROM gpu)
-), lost AS (
-    SELECT e.kind, e.time, e.detail ->> 'reason' AS reason FROM gpu_events e
-    WHERE e.kind IN ('gpu_lost', 'gpu_returned')
-        AND e.gpu_id IN (SELECT gpu_id FROM sibling WHERE instance_id IS NULL UNION SELECT gpu_id FROM gpu)
-    ORDER BY e.time DESC LIMIT 1
-), exporter AS (
-    SELECT DISTINCT ON (e.source) e.source, e.kind, e.time, e.detail FROM {EVENTS} e
-    WHERE e.kind IN ('target_down', 'target_up') AND e.hostname = (SELECT hostname FROM gpu)
-    ORDER BY e.source, e.time DESC
-), down AS (
-    SELECT min(e.time) AS time, string_agg({_DOWN}, ', ' ORDER BY e.source) AS reason FROM exporter e
-    WHERE e.kind = 'target_down' AND e.time > coalesce((SELECT time FROM newest), '-infinity')
-    HAVING count(*) > 0
+_BOARD: Final = "g.gpu_uuid = (SELECT gpu_uuid FROM gpu)"
+_SIBLING: Final = """sibling AS (
+    SELECT g.gpu_id, g.instance_id, p.gpu_id IS NOT NULL AS there, p.state = 'reports' AS reports
+    FROM gpus g LEFT JOIN presence p USING (gpu_id) WHERE g.gpu_uuid = (SELECT gpu_uuid FROM gpu)
 )"""
-"""`down`: exporters of its host that do not answer, and since they do not there is no sample: one it was not read from
-may be down for good."""
 
 
 def state() -> AnyPanel:
     """One row, of now, whatever the time range."""
-    placed = f"""SELECT CASE
-        WHEN lost.kind = 'gpu_lost' AND (v.time IS NULL OR lost.time > v.time) THEN 'lost'
-        WHEN down.time IS NOT NULL AND (v.time IS NULL OR v.age > INTERVAL '{LATE}') THEN 'exporter down'
-        WHEN v.time IS NULL THEN 'never sampled' WHEN {FRESH} THEN 'reports' ELSE 'silent' END AS state,
-    lost.time AS lost_at, lost.reason AS lost_why, down.time AS down_at, down.reason AS down_why, v.*
-FROM gpu LEFT JOIN newest v USING (gpu_id) LEFT JOIN lost ON true LEFT JOIN down ON true"""
-    told = "CASE state WHEN 'lost' THEN v.{lost} WHEN 'exporter down' THEN v.{down} {rest} END"
-    sql = f"""WITH {CARD}, {_SINCE}, placed AS ({placed})
-SELECT v.state, {told.format(lost="lost_at", down="down_at", rest="WHEN 'silent' THEN v.time")} AS since,
-    {told.format(lost="lost_why", down="down_why", rest="")} AS why, g.model, {_mig()} AS "MIG",
+    sql = f"""WITH {CARD}, {presence(_BOARD)}, {_SIBLING}
+SELECT coalesce(p.state, '{GONE}') AS state, p.since, p.why, g.model, {_mig()} AS "MIG",
     g.hostname AS host, {GPU_NAME.format(at="g")} AS "GPU",
-    CASE WHEN v.state = 'reports' THEN {_or_none("concat_ws('/', v.namespace, v.pod)")} END AS tenant,
-    CASE WHEN v.state = 'reports' THEN v.clocks_event_reasons & {THROTTLING} END AS throttled,
-    CASE WHEN v.state = 'reports' THEN {_or_none("concat_ws(': ', upper(v.status_tag), v.status_memo)")} END AS status,
-    (SELECT min(s.gpu_id) FROM sibling s WHERE (s.instance_id IS NULL) <> (g.instance_id IS NULL)) AS relative
-FROM placed v CROSS JOIN gpu g"""
+    CASE WHEN {REPORTS} THEN {_or_none("concat_ws('/', v.namespace, v.pod)")} END AS tenant,
+    v.clocks_event_reasons & {THROTTLING} AS throttled,
+    CASE WHEN {REPORTS} THEN {_or_none("concat_ws(': ', upper(v.status_tag), v.status_memo)")} END AS status,
+    (SELECT s.gpu_id FROM sibling s WHERE (s.instance_id IS NULL) <> (g.instance_id IS NULL)
+        ORDER BY there DESC, gpu_id LIMIT 1) AS relative
+FROM gpu g LEFT JOIN presence p ON p.gpu_id = g.gpu_id {SAMPLE_NOW}"""
     panel = panels.table(
         "State",
         "Now, whatever the time range: whether it reports, else since when it does not and why; who holds it, what "
-        "holds its clocks back, what the host is doing. A click on MIG leads from an instance to its board and back.",
+        "holds its clocks back, what the host is doing. Gone: a new partition took the MIG instance away, or another "
+        "board is at its place. A click on MIG leads from an instance to its board and back.",
         rows(sql),
     )
     return panels.override(panel.span(24).height(4), _columns())
@@ -84,14 +51,14 @@ def _mig() -> str:
     """Of an instance its profile, of a board how many it has."""
     return """CASE WHEN g.instance_id IS NOT NULL THEN concat_ws(' ', g.instance_profile, 'of GPU', g.gpu_index)
         ELSE (SELECT CASE WHEN count(*) > 0 THEN count(*) FILTER (WHERE s.reports) || ' of ' || count(*) || ' report'
-            END FROM sibling s WHERE s.instance_id IS NOT NULL) END"""
+            END FROM sibling s WHERE s.instance_id IS NOT NULL AND s.there) END"""
 
 
 def _columns() -> Overrides:
     relative = card_url("${__data.fields.host:percentencode}", "${__data.fields.relative}")
     coloured = {"type": "color-background", "mode": "basic"}
     return {
-        "/^state$/": {"mappings": [panels.text_map(_STATES)], "custom.cellOptions": coloured, "custom.width": 120},
+        "/^state$/": {"mappings": [panels.text_map(STATES)], "custom.cellOptions": coloured, "custom.width": 120},
         "/^(since|why|MIG)$/": BLANK,
         "/^why$/": {"custom.width": 260},
         "/^host$/": link("Host", host_url("${__data.fields.host:percentencode}")),
@@ -125,9 +92,9 @@ def now() -> list[AnyPanel]:
         f"({place}, '{name}', '{metric}', ({value})::float8)"
         for place, (name, (metric, value)) in enumerate(_NOW.items())
     )
-    values = f"""WITH {CARD}
-SELECT coalesce(v.time, now()) AS time, tile.name AS metric, CASE WHEN {FRESH} THEN tile.value END AS value
-FROM v_latest_gpu_metrics v JOIN gpu ON gpu.gpu_id = v.gpu_id,
+    values = f"""WITH {CARD}, {presence(_BOARD)}
+SELECT coalesce(v.time, now()) AS time, tile.name AS metric, CASE WHEN {REPORTS} THEN tile.value END AS value
+FROM v_latest_gpu_metrics v JOIN gpu ON gpu.gpu_id = v.gpu_id LEFT JOIN presence p ON p.gpu_id = v.gpu_id,
     LATERAL (VALUES {tiles}) tile (place, name, metric, value)
 WHERE tile.value IS NOT NULL OR v.instance_id IS NULL AND tile.metric <> 'gr_engine_active'
     AND gpu.missing ->> tile.metric IS DISTINCT FROM 'unsupported'
@@ -142,7 +109,8 @@ FROM v_latest_gpu_metrics v WHERE v.gpu_id = (SELECT gpu_id FROM gpu)"""
     }
     newest = panels.number(
         "Now",
-        "The newest sample; nothing where it is older than five minutes. Of a MIG instance what it has a value of.",
+        "The newest sample; nothing where it is older than five minutes, or the GPU is lost or its exporter down "
+        "since. Of a MIG instance what it has a value of.",
         "none",
         series(values),
     )

@@ -11,19 +11,15 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
 from grafana import panels, style, throttle
-from grafana.frame import HOST_UID, among, card_url, event_annotations, page, postgres_variable
+from grafana.frame import HOST_UID, event_annotations, page, postgres_variable
 from grafana.gaps import bands
+from grafana.host_now import boards, gpus, status_now, temperatures_now
 from grafana.host_runs import runs, status_changes
-from grafana.panels import HIDDEN, AnyPanel, Overrides, cell, fixed, link
+from grafana.panels import AnyPanel, Overrides, fixed
 from grafana.queries import rows, series
-from grafana.resolution import SILENT
 from grafana.samples import LAST_WORD, MEAN, average, average_and_peak, by_gpu, grown, tagged, temperatures
-from grafana.selection import GPU_NAME, GPUS, HOST, told_apart
+from grafana.selection import GPUS, HOST
 
-CURRENT: Final = f"v.age < INTERVAL '{SILENT}'"
-LATEST: Final = f"""FROM v_latest_gpu_metrics v JOIN gpus g USING (gpu_id)
-WHERE v.hostname IN (${{host:sqlstring}}) AND {among("v.gpu_id::text", "gpu")}"""
-NAME_NOW: Final = GPU_NAME.format(at="g")
 BY_STATUS: Final[Overrides] = {
     f"/^{tag}\\b/i": fixed(colour) for tag, colour in {**style.STATUS_COLOURS, style.UNTAGGED: style.GREY}.items()
 }
@@ -53,51 +49,22 @@ def blank(panel: statetimeline.Panel) -> statetimeline.Panel:
 def now_and_range() -> list[AnyPanel]:
     """Six numbers."""
     celsius, hot = units.Celsius, style.TEMPERATURE
-    current = (
-        # One time for all: tiles are in the order of the rows, which Grafana wants in order of time.
-        f"SELECT max(time) OVER () AS time, {told_apart('name', 'gpu_id', 'gpu_uuid')} AS metric, value FROM ("
-        f"SELECT v.time, {NAME_NOW} AS name, g.gpu_id, g.gpu_uuid, g.gpu_index, g.instance_id, "
-        f"CASE WHEN {CURRENT} THEN v.gpu_temp END AS value {LATEST}) newest "
-        "ORDER BY 1, gpu_index, instance_id NULLS FIRST, 2"
-    )
-    status = f"SELECT string_agg(DISTINCT upper(v.status_tag), ', ') AS status {LATEST} AND {CURRENT}"
     over = temperatures()
     return [
-        panels.number(
-            "Current Temperature",
-            "Newest GPU temperature of each GPU; none where it is older than five minutes.",
-            celsius, series(current), of=hot).span(12),
-        panels.number(
-            "Current Status", "What the operator says the host is doing now (`gpumon status`).",
-            "none", rows(status), text=True).mappings([panels.statuses(upper=True), panels.unknown()]),
+        temperatures_now().span(12),
+        status_now(),
         panels.number(
             "Max Temp", "Highest GPU temperature within the time range.",
             celsius, rows(over + "SELECT max(high) AS max FROM sample"), of=hot),
         panels.number(
             "Avg Temp", "Mean GPU temperature within the time range, of all samples of the GPUs chosen.",
             celsius, rows(over + f"SELECT {MEAN} AS avg FROM sample"), of=hot).decimals(1),
-        panels.number(
-            "GPU", "Product name of the GPUs chosen, and how many. MIG instances are parts of a board, not boards.",
-            "none", rows(boards()), text=True).height(3).span(16),
+        boards().height(3).span(16),
         panels.number(
             "Total Samples", "Samples within the time range: one for each GPU and scrape.",
             style.COUNT, rows(over + "SELECT coalesce(sum(samples), 0)::bigint AS samples FROM sample"),
         ).height(3).span(8),
     ]  # fmt: skip
-
-
-def boards() -> str:
-    """Each board once, by its own row where it is also there in instances."""
-    return f"""SELECT string_agg(CASE WHEN n > 1 THEN n || ' x ' ELSE '' END || model, ', ' ORDER BY model)
-    || CASE max(instances) WHEN 0 THEN '' WHEN 1 THEN ' + 1 MIG instance'
-        ELSE ' + ' || max(instances) || ' MIG instances' END AS gpu
-FROM (
-    SELECT model, count(*) AS n, max(instances) AS instances FROM (
-        SELECT DISTINCT ON (v.gpu_uuid) coalesce(v.model, 'unknown model') AS model,
-            count(g.instance_id) OVER () AS instances
-        {LATEST} ORDER BY v.gpu_uuid, g.instance_id NULLS FIRST
-    ) board GROUP BY model
-) models"""
 
 
 def beside(*calcs: str) -> common.VizLegendOptions:
@@ -148,33 +115,6 @@ FROM sample GROUP BY 1 ORDER BY 1"""
 
 
 # --- beyond the twelve -----------------------------------------------------------------------------------------------
-
-
-def gpus() -> list[AnyPanel]:
-    values = {"temperature": "gpu_temp", "memory temperature": "memory_temp", "power": "power_usage",
-              "utilisation": "gpu_util", "memory": "memory_percent"}  # fmt: skip
-    now = ", ".join(f'CASE WHEN {CURRENT} THEN v.{column} END AS "{name}"' for name, column in values.items())
-    sql = f"""SELECT {NAME_NOW} AS "GPU", v.model, {now}, extract(epoch FROM v.age)::float8 AS age, v.pod,
-    v.driver_version AS driver, v.pci_bus_id AS "PCI", v.gpu_uuid AS "UUID", v.gpu_id, v.hostname
-{LATEST} ORDER BY g.gpu_index, g.instance_id NULLS FIRST"""
-    url = card_url("${__data.fields.hostname:percentencode}", "${__data.fields.gpu_id}")
-    columns: Overrides = {
-        "/temperature$/": cell(style.TEMPERATURE, units.Celsius),
-        "/^temperature$/": {"custom.width": 110},
-        "/^memory temperature$/": {"custom.width": 160},
-        "/^power$/": {"unit": units.Watt},
-        "/^utilisation$/": {"unit": units.Percent},
-        "/^memory$/": cell(style.LOAD, units.Percent),
-        "/^age$/": cell(style.FRESHNESS, units.Seconds),
-        "/^GPU$/": link("GPU detail", url),
-        "/^(gpu_id|hostname)$/": HIDDEN,
-    }
-    panel = panels.table(
-        "GPUs of this host",
-        "Newest sample of each GPU, without values where it is older than five minutes; a click on its name shows all.",
-        rows(sql),
-    )
-    return [panels.override(panel.span(24).height(10), columns)]
 
 
 def _line(title: str, description: str, column: str, *, peak: bool = False, zero: bool = True) -> timeseries.Panel:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from grafana import style
+from grafana.frame import LOST_ACTION
 from services.contract.clocks_event import THROTTLING
 from tests.integration.dashboards.dataset import (
     A100_HOST,
@@ -233,7 +234,8 @@ def test_only_an_xid_has_a_severity_and_no_cell_is_a_word_for_nothing(story: Sto
     for key in (a100(0), a100(2), on(story.data, P40_HOST), on(story.data, T4_HOST)):
         result = card(story, "Events", key, 2 * DAY)
         for event, severity, todo in zip(*map(result.column, ("event", "severity", "do now")), strict=True):
-            assert (severity, todo) == (("critical", "reset") if "XID" in event else (None, None))
+            assert severity == ("critical" if "XID" in event else None)
+            assert todo == {"XID": "reset", "GPU lost": LOST_ACTION}.get("XID" if "XID" in event else event)
     (events,) = [p for p in DASHBOARDS[CARD_UID].panels() if p["title"] == "Events"]
     (blank,) = [
         o for o in events["fieldConfig"]["overrides"] if {"id": "noValue", "value": ""} in o["properties"]
