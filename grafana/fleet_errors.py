@@ -244,7 +244,7 @@ def _buckets(columns: Sequence[str], level: Level, join: Callable[[Level], str],
     SELECT m.bucket, m.gpu_id, {full} FROM {level.relation} m {join(level)}
         AND {level.since_before()} AND m.bucket < {begin} AND {within} AND (m.bucket >= {before}
         OR m.gpu_id NOT IN (SELECT m.gpu_id FROM {level.relation} m
-            WHERE m.bucket >= {before} AND m.bucket < {level.first} AND {within}))
+            WHERE m.bucket >= {before} AND m.bucket < {level.first}))
     UNION ALL SELECT {begin}, m.gpu_id, {last} FROM {step}_end m JOIN {step}_newest n USING (gpu_id)
         WHERE n.plain AND n.time >= {running} AND m.bucket >= {begin}
     UNION ALL SELECT CASE WHEN m.time < {running} THEN {begin} ELSE {running} END, m.gpu_id, {newest}
