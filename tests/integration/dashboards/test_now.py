@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from grafana import style
+from grafana.fleet_gpus import DOWN, LOST
 from grafana.frame import LOST_ACTION
+from grafana.presence import presence
 from tests.integration.dashboards.dataset import A100_HOST, DAY, HOUR, MINUTE, P40_HOST, SECOND, T4_HOST, Key, a100
 from tests.integration.dashboards.story import DASHBOARDS, QUERIES, Story, between, panel
 from tests.integration.dashboards.test_fleet import changed, cut
@@ -246,3 +248,17 @@ def test_a_lost_gpu_has_the_action_of_the_fleet_beside_it_and_in_the_marks(story
     texts = [(q.dashboard, set(between(story, q, end - HOUR, end, choice).column("text"))) for q in marks]
     text = {f"GPU lost: gone: {LOST_ACTION}"}
     assert sorted(texts) == [(CARD_UID, text), (HOST_UID, text)]
+
+def test_what_was_told_last_is_found_by_its_index(story: Story) -> None:
+    """Events are kept for good. Rows are few here, so that the server would read them all: that is forbidden."""
+    for ctes, relation, index in (
+        (LOST, "lost", "gpu_events_lost"),
+        (DOWN, "down", "gpu_events_target"),
+        (presence("g.gpu_id = 1"), "presence", "gpu_events_lost"),
+        (presence("g.gpu_id = 1"), "presence", "gpu_events_target"),
+    ):
+        with story.connection.transaction(force_rollback=True):
+            story.connection.execute("SET LOCAL enable_seqscan = off")
+            story.connection.execute("SET LOCAL enable_bitmapscan = off")
+            plan = story.connection.execute(f"EXPLAIN WITH {ctes} SELECT * FROM {relation}".encode()).fetchall()
+        assert index in str(plan)
