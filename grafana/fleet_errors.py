@@ -183,12 +183,12 @@ def _errors(columns: Sequence[str]) -> str:
 def fleet_increases(columns: Sequence[str], join: Callable[[Level], str]) -> tuple[str, str]:
     """CTEs, and the query that reads them. Gives what `increases` does: columns time, gpu_id, gap, and `columns`."""
     minutes, *longer = ERRORS
-    ctes, parts = [], [increases(columns, "m.gpu_id", join, (minutes,))]
+    ctes, parts = [], [increases(columns, join, (minutes,))]
     for index, level in enumerate(longer):
         within = f"{only(level)} AND {shown(ERRORS, index + 1)}"
         finer, is_shown = ERRORS[index], shown(ERRORS, index + 1)
         ctes += [_end(columns, level, finer, join, within), _newest(columns, level, finer, join, is_shown)]
-        parts.append(increases_of(columns, "m.gpu_id", level, f"({_buckets(columns, level, join, within)}) m"))
+        parts.append(increases_of(columns, level, f"({_buckets(columns, level, join, within)}) m"))
     return ", ".join(ctes), "\nUNION ALL\n".join(parts)
 
 

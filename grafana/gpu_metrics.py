@@ -87,7 +87,7 @@ def _grown(group: Group) -> AnyPanel:
     divisor, unit = style.grown(columns[0])
     values = {x: f"{x} / {divisor}" if divisor != 1 else x for x in columns}
     sql = f"""WITH {CARD}, sample AS (
-{increases(columns, "m.gpu_id", of_card)}
+{increases(columns, of_card)}
 ){counted.bars(values, "sample")}"""
     return panels.bars(
         group.title, group.description + " Up to two days read from minutes, then hours, then days.", unit, series(sql)

@@ -243,10 +243,8 @@ def of_buckets(levels: tuple[Level, ...]) -> tuple[Level, ...]:
     return tuple(_MINUTE_OF_ROWS if level.raw else level for level in levels)
 
 
-def increases(
-    columns: Sequence[str], carried: str, join: Callable[[Level], str], levels: tuple[Level, ...] = PER_GPU
-) -> str:
-    """By how much counters grew in each bucket: columns time, those `carried`, gap, and one for each of `columns`.
+def increases(columns: Sequence[str], join: Callable[[Level], str], levels: tuple[Level, ...] = PER_GPU) -> str:
+    """By how much counters grew in each bucket: columns time, gpu_id, gap, and one for each of `columns`.
 
     What gpu_increases_1min(), _1hour() and _1day() compute, for the columns asked for only: planning those functions,
     with all counters, takes 0.7 s. The bucket before may be ten buckets back at most (ADR 3). They have
@@ -256,7 +254,6 @@ def increases(
     return "\nUNION ALL\n".join(
         increases_of(
             columns,
-            carried,
             level,
             f"{level.relation} m {join(level)}\n        AND {level.since_before()} AND {only(level)}"
             f" AND {shown(counted, index)}",
@@ -265,19 +262,18 @@ def increases(
     )
 
 
-def increases_of(columns: Sequence[str], carried: str, level: Level, source: str) -> str:
+def increases_of(columns: Sequence[str], level: Level, source: str) -> str:
     """The same of one level. `source`: what follows FROM, `m` with bucket, gpu_id, and first_, last_ and resets_ of
-    each of `columns`, from ten buckets before the range on."""
-    return f"""SELECT * FROM (
-    SELECT m.bucket AS time, {carried}, INTERVAL '{level.gap}' AS gap, {_grown(columns)}
-    FROM {source}
-    WINDOW before AS (PARTITION BY m.gpu_id ORDER BY m.bucket
-        RANGE BETWEEN INTERVAL '{level.buckets(10)}' PRECEDING AND INTERVAL '{level.buckets(1)}' PRECEDING)
-) counted WHERE time >= {level.first} AND time <= {TO}"""
-
-
-def _grown(columns: Sequence[str]) -> str:
-    return ", ".join(
-        f"counter_increase(m.first_{x}, m.last_{x}, m.resets_{x}, last_value(m.last_{x}) OVER before)::float8 AS {x}"
-        for x in columns
+    each of `columns`, from ten buckets before the range on. One look at the bucket before for all columns."""
+    read_on = ", ".join(f"m.first_{x}, m.last_{x}, m.resets_{x}" for x in columns)
+    lasts = ", ".join(f"m.last_{x}" for x in columns)
+    grown = ", ".join(
+        f"counter_increase(first_{x}, last_{x}, resets_{x}, before[{number}])::float8 AS {x}"
+        for number, x in enumerate(columns, 1)
     )
+    return f"""SELECT bucket AS time, gpu_id, INTERVAL '{level.gap}' AS gap, {grown}
+FROM (
+    SELECT m.bucket, m.gpu_id, {read_on}, last_value(ARRAY[{lasts}]) OVER (PARTITION BY m.gpu_id ORDER BY m.bucket
+        RANGE BETWEEN INTERVAL '{level.buckets(10)}' PRECEDING AND INTERVAL '{level.buckets(1)}' PRECEDING) AS before
+    FROM {source}
+) counted WHERE bucket >= {level.first} AND bucket <= {TO}"""

@@ -53,7 +53,7 @@ def test_increases_are_those_of_the_functions(
     connection: Connection, data: Dataset, ladder: str, length: dt.timedelta, function: str
 ) -> None:
     shown = TimeRange(data.end - length, data.end)
-    sql = expand(increases(COLUMNS, "m.gpu_id", _everything, LADDERS[ladder]), Context(shown, {}))
+    sql = expand(increases(COLUMNS, _everything, LADDERS[ladder]), Context(shown, {}))
     found = sorted((r[0], r[1], *r[3:]) for r in connection.execute(sql.encode()).fetchall())
     columns = ", ".join(f"{column}_increase::float8" for column in COLUMNS)
     call = f"SELECT bucket, gpu_id, {columns} FROM {function}(%s, %s)"

@@ -122,7 +122,7 @@ def queries(name: str) -> list[str]:
     """What a ladder is read with."""
     found = [read(lambda level: level.time, _where, LADDERS[name])]
     if name in ("PER_GPU", "ERRORS"):
-        found.append(increases(["x"], "m.gpu_id", _where, LADDERS[name]))
+        found.append(increases(["x"], _where, LADDERS[name]))
     return found
 
 
@@ -144,7 +144,7 @@ def test_a_level_that_is_not_shown_reaches_none_of_its_chunks(name: str) -> None
 
 
 def test_increases_start_from_minutes() -> None:
-    sql = increases(["total_energy_consumption"], "m.gpu_id", _where)
+    sql = increases(["total_energy_consumption"], _where)
     assert "FROM gpu_metrics m" not in sql
     first = sql.split("UNION ALL")[0]
     assert "FROM gpu_metrics_1min m" in first
