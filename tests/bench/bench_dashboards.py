@@ -4,7 +4,9 @@
 before the last day (tests/bench/dashboard_data.py says why that does not matter here). What is measured is from sending
 the query to having all its rows, one connection, median of three; variables as the dashboard is opened.
 
-example: python -m tests.bench.bench_dashboards --dsn postgresql://... (measures only: a database filled before)
+examples:
+  python -m tests.bench.bench_dashboards --dsn postgresql://...           measures only: a database filled before
+  python -m tests.bench.bench_dashboards --dsn postgresql://... --fill 7  an empty one, every row of 7 days 10 s apart
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import psycopg
 
 from services.store.connect import Connection
 from tests.bench.dashboard_data import catch_up, fill
-from tests.bench.database import own_database
+from tests.bench.database import own_database, prepare
 from tests.bench.report import Figure, Options, table
 from tests.support.grafana_dashboards import Dashboard, Query, Source, choose, committed, context_of
 from tests.support.grafana_plans import FRESH, chunks_in_plan, old_chunks
@@ -29,6 +31,7 @@ from tests.support.grafana_sql import TimeRange, duration, expand
 
 GOAL = 200.0
 """ms, of each query with 1,000 GPUs on a native server."""
+NATIVE_GPUS = 1000
 ROUNDS = 3
 DAY = dt.timedelta(days=1)
 LONGER = (DAY, 7 * DAY, 30 * DAY)
@@ -50,7 +53,7 @@ class Timed:
 
 def run(options: Options) -> list[Figure]:
     native = options.dsn is not None
-    gpus, days = (20, 2) if options.quick else (1000, 7) if native else (100, 7)
+    gpus, days = (20, 2) if options.quick else (NATIVE_GPUS, 7) if native else (100, 7)
     dense = DAY if native else days * DAY
     with own_database(options.dsn) as dsn, psycopg.connect(dsn, autocommit=True) as connection:
         rows = fill(connection, gpus, days, dense)
@@ -112,11 +115,18 @@ def figures(timed: list[Timed], where: str, *, goal: bool) -> list[Figure]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dsn", required=True, help="a database that `fill` has filled")
+    parser.add_argument("--dsn", required=True, help="a native TimescaleDB's database, filled before or empty")
+    parser.add_argument("--fill", type=int, metavar="DAYS", help="migrate and fill it: 1,000 GPUs; a week takes 10 min")
     args = parser.parse_args()
+    if args.fill is not None:
+        prepare(args.dsn)
     with psycopg.connect(args.dsn, autocommit=True) as connection:
+        if args.fill is not None:
+            fill(connection, NATIVE_GPUS, args.fill, args.fill * DAY)
         catch_up(connection)
-        print(table(figures(measure(connection), "filled before", goal=True)))
+        rows = connection.execute("SELECT approximate_row_count('gpu_metrics')").fetchone()
+        where = f"about {rows[0]:,} rows" if rows else ""
+        print(table(figures(measure(connection), where, goal=True)))
     return 0
 
 

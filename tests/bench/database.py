@@ -20,7 +20,7 @@ def own_database(server: str | None) -> Iterator[str]:
     """DSN of a new database on `server` (a native TimescaleDB), or of an embedded one when that is None."""
     if server is None:
         with EmbeddedTimescale() as embedded:
-            _prepare(embedded.dsn)
+            prepare(embedded.dsn)
             yield embedded.dsn
         return
     name = f"gpumon_bench_{uuid.uuid4().hex[:8]}"
@@ -28,13 +28,14 @@ def own_database(server: str | None) -> Iterator[str]:
         admin.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
         try:
             own = make_conninfo(server, dbname=name)
-            _prepare(own)
+            prepare(own)
             yield own
         finally:
             admin.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
 
 
-def _prepare(dsn: str) -> None:
+def prepare(dsn: str) -> None:
+    """The schema in an empty database."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
         migrate(connection, Settings())
