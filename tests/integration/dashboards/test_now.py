@@ -249,6 +249,7 @@ def test_a_lost_gpu_has_the_action_of_the_fleet_beside_it_and_in_the_marks(story
     text = {f"GPU lost: gone: {LOST_ACTION}"}
     assert sorted(texts) == [(CARD_UID, text), (HOST_UID, text)]
 
+
 def test_what_was_told_last_is_found_by_its_index(story: Story) -> None:
     """Events are kept for good. Rows are few here, so that the server would read them all: that is forbidden."""
     for ctes, relation, index in (
