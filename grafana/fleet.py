@@ -12,11 +12,12 @@ from grafana_foundation_sdk.models import units
 from grafana import panels, style
 from grafana.fleet_attention import attention
 from grafana.fleet_errors import errors
-from grafana.fleet_gpus import AND_LOST, BOARDS, CARDS, HOST_LINK, LOST, NOW, NOW_AND_BOARDS, once, with_board
+from grafana.fleet_gpus import BOARDS, CARDS, HOST_LINK, NOW, NOW_AND_BOARDS, once, with_board
 from grafana.fleet_worst import hottest, lost, most_throttled
 from grafana.frame import FLEET_UID, page, postgres_variable
 from grafana.gaps import with_gaps
 from grafana.panels import AnyPanel, Overrides, cell, steps
+from grafana.presence import AND_LOST
 from grafana.queries import POSTGRES, rows, series
 from grafana.resolution import FLEET, Level, read
 from grafana.selection import CLUSTER, HOSTS, MODEL
@@ -56,7 +57,7 @@ SMALL: Final = common.VizTextDisplayOptions().value_size(20).title_size(13)
 
 
 def counts() -> list[AnyPanel]:
-    gpus = f"""WITH {CARDS}, {LOST}
+    gpus = f"""WITH {CARDS}
 SELECT count(*) AS "GPUs", count(DISTINCT c.hostname) AS hosts,
     count(*) FILTER (WHERE NOT c.silent AND l.gpu_uuid IS NULL) AS reporting,
     count(*) FILTER (WHERE c.silent AND l.gpu_uuid IS NULL) AS silent, count(l.gpu_uuid) AS lost,
@@ -79,8 +80,9 @@ FROM (SELECT now() - newest AS age FROM card WHERE NOT silent) newest"""
     return [
         panels.override(panels.number(
             "GPUs", "GPUs of the inventory, how many report, how many are silent (no sample for five minutes, or "
-            "never one), and how many were reported lost, and are not back. A GPU in MIG instances is one; what a new "
-            "partition took away, and a board whose place another has, are not counted. MIG: instances.",
+            "one since their exporter is down, or never one), and how many were reported lost, and are not back. A GPU "
+            "in MIG instances is one; what a new partition took away, and a board whose place "
+            "another has, are not counted. MIG: instances.",
             style.COUNT, rows(gpus)).span(9).text(SMALL), {"/^(silent|lost)$/": steps(style.ANY_IS_BAD)}),
         panels.override(panels.number(
             "Now", "Of the GPUs that report: highest temperature; power in all, a GPU in MIG instances counted once; "
@@ -101,7 +103,7 @@ FROM (SELECT now() - newest AS age FROM card WHERE NOT silent) newest"""
 def map_of_hosts() -> AnyPanel:
     """A row for each host, a column for each GPU."""
     slots = ", ".join(f'max(shown) FILTER (WHERE gpu_index = {slot}) AS "{slot}"' for slot in range(SLOTS))
-    sql = f"""WITH {NOW}, {LOST}, card AS (
+    sql = f"""WITH {NOW}, card AS (
     SELECT cluster, rack, hostname, gpu_uuid, min(gpu_index) AS gpu_index, count(instance_id) AS instances,
         bool_and(silent) AS silent, max(newest) AS newest, max(gpu_temp) FILTER (WHERE NOT silent) AS temp
     FROM now GROUP BY 1, 2, 3, 4
@@ -125,9 +127,9 @@ ORDER BY bool_or(shown IN ({MARK_LOST}, {MARK_SILENT})) DESC, max(temp) DESC NUL
     panel = panels.table(
         "Temperature map",
         "Cluster, rack, host, and the temperature of GPU 0, 1, 2, ... now; hosts with a silent or lost GPU first, then "
-        "the hottest. Silent: no sample for five minutes, or never one. Lost: reported gone, and not back; it counts "
-        "as silent here. ?: reports, but no temperature. An empty cell: no such GPU. MIG: how many instances its GPUs "
-        "are cut into.",
+        "the hottest. Silent: no sample for five minutes, or one since its exporter is down, or never one. Lost: "
+        "reported gone, and not back; it counts as silent here. ?: reports, but no temperature. An empty cell: no "
+        "such GPU. MIG: how many instances its GPUs are cut into.",
         rows(sql), style.COUNT)  # fmt: skip
     return panels.override(panel.span(24).height(10).with_transformation(WITHOUT_EMPTY), columns)
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from grafana import panels, style
-from grafana.fleet_gpus import AND_LOST, CARD_NAME, DOWN, LINKED, LOST, NOW
+from grafana.fleet_gpus import CARD_NAME, LINKED, NOW
 from grafana.frame import LOST_ACTION, among
 from grafana.panels import AnyPanel, Overrides
-from grafana.presence import LATE
+from grafana.presence import AND_LOST, DOWN_STATE, same_host
 from grafana.queries import rows
 from services.contract.clocks_event import REASONS, THERMAL
 
@@ -36,7 +36,7 @@ class Fact:
 _HEAT: Final = "concat_ws(', ', " + ", ".join(
     f"CASE WHEN c.reasons & {bit} <> 0 THEN '{name}' END" for bit, name in REASONS.items() if bit & THERMAL
 ) + ")"  # fmt: skip
-_EXPORTER: Final = "coalesce('; an exporter of its host is down: ' || h.why, '')"
+_EXPORTER: Final = "coalesce('; an exporter of its host is down: ' || c.why, '')"
 FACTS: Final = (
     Fact("l.lost_at IS NOT NULL", CRITICAL, "'lost' || coalesce(': ' || l.reason, '')",
          LOST_ACTION, "l.lost_at"),
@@ -61,9 +61,11 @@ FACTS: Final = (
 )  # fmt: skip
 """In the order in which the reasons of one board are said. What MIG instances repeat of their board counts once."""
 
-_CARD: Final = """card AS (
+_DOWN: Final = f"state = '{DOWN_STATE}'"
+_CARD: Final = f"""card AS (
     SELECT gpu_uuid, hostname, (array_agg(gpu_id ORDER BY silent, instance_id NULLS FIRST))[1] AS gpu_id,
         max(newest) AS newest, bool_and(silent) AS silent, max(slowdown_temp) AS slowdown_temp,
+        min(since) FILTER (WHERE {_DOWN}) AS down_at, string_agg(DISTINCT why, ', ') FILTER (WHERE {_DOWN}) AS why,
         max(gpu_temp) FILTER (WHERE NOT silent) AS temp,
         bit_or(clocks_event_reasons) FILTER (WHERE NOT silent) AS reasons,
         max(ecc_dbe_vol_total) FILTER (WHERE NOT silent) AS dbe,
@@ -78,16 +80,12 @@ _RESET: Final = f"""reset AS (
 )"""
 """CTE: when a board was last reset or came back. What an XID asked for before that has been done; what it left behind
 (remapped rows, errors that come again) is told by itself."""
-_HOST: Final = f"""{DOWN}, host AS MATERIALIZED (
-    SELECT h.*, d.why, d.down_at FROM (
-        SELECT hostname, count(*) AS gpus, min(gpu_id) AS gpu_id, max(newest) AS newest, bool_and(silent) AS silent
-        FROM card GROUP BY 1
-    ) h LEFT JOIN LATERAL (
-        SELECT * FROM down d WHERE h.hostname IN (d.target_host, split_part(d.target_host, '.', 1))
-            OR split_part(h.hostname, '.', 1) = d.target_host
-        ORDER BY d.target_host = h.hostname DESC, d.down_at DESC LIMIT 1
-    ) d ON true
+_HOST: Final = f"""host AS MATERIALIZED (
+    SELECT c.hostname, count(*) AS gpus, min(c.gpu_id) AS gpu_id, max(c.newest) AS newest, min(c.down_at) AS down_at,
+        string_agg(DISTINCT c.why, ', ') AS why, bool_and(c.silent) AND bool_or(l.gpu_uuid IS NULL) AS silent
+    FROM card c {AND_LOST} GROUP BY 1
 )"""
+"""CTE: silent where no GPU reports, and not all because they are lost."""
 _OF_BOARDS: Final = f"""SELECT c.gpu_uuid, fact.* FROM card c JOIN host h USING (hostname)
     {AND_LOST}, LATERAL (VALUES
         {", ".join(
@@ -111,14 +109,13 @@ _OF_HOSTS: Final = f"""SELECT '{CRITICAL}', h.hostname,
         ELSE 'start the exporter; does the host answer?' END,
     coalesce(h.down_at, h.newest), coalesce(g.cluster, 'none'), g.rack, g.model, h.gpu_id
 FROM host h JOIN gpus g USING (gpu_id)
-WHERE h.silent OR h.down_at > h.newest AND h.newest < now() - INTERVAL '{LATE}'"""
+WHERE h.silent"""
 _NOT_IN_INVENTORY: Final = f"""SELECT '{CRITICAL}', u.hostname, '-', u.reason, u.action, u.since, NULL, NULL, NULL, NULL
 FROM (
-    SELECT d.target_host AS hostname, 'exporter down, and never read: ' || d.why AS reason,
+    SELECT d.target_host AS hostname, 'exporter down, and never read: ' || coalesce(d.why, 'refused') AS reason,
         'start the exporter, or take it out of the targets' AS action, d.down_at AS since
-    FROM down d WHERE d.down_at > now() - INTERVAL '{NEVER_SEEN_WINDOW}' AND NOT EXISTS (SELECT FROM gpus g
-        WHERE g.hostname IN (d.target_host, split_part(d.target_host, '.', 1))
-            OR split_part(g.hostname, '.', 1) = d.target_host)
+    FROM down d WHERE d.down_at > now() - INTERVAL '{NEVER_SEEN_WINDOW}'
+        AND NOT EXISTS (SELECT FROM gpus g WHERE {same_host("g.hostname", "d.target_host")})
     UNION ALL
     SELECT e.hostname,
         concat_ws(': ', 'lost before it was ever seen', e.detail ->> 'pci_bus_id', e.detail ->> 'reason'),
@@ -135,7 +132,7 @@ _WRAPPED: Final = {"custom.cellOptions": {"type": "auto", "wrapText": True}}
 
 
 def attention() -> AnyPanel:
-    sql = f"""WITH {NOW}, {LOST}, {_CARD}, {_HOST}, {_RESET}, fact AS (
+    sql = f"""WITH {NOW}, {_CARD}, {_HOST}, {_RESET}, fact AS (
 {_OF_BOARDS}
 UNION ALL
 {_OF_XIDS}
@@ -165,9 +162,9 @@ SELECT * FROM listed ORDER BY severity, since DESC NULLS FIRST, host, "GPU" LIMI
     }
     panel = panels.table(
         "Need attention",
-        "What is so now, whatever the time range: lost; silent for five minutes while its host reports; a host none of "
-        "whose GPUs has a sample for five minutes, or for one since its exporter is down; critical XIDs of the last 24 "
-        "hours, up to the reset or return after them; "
+        "What is so now, whatever the time range: lost; silent for five minutes (one, since its exporter is down) "
+        "while its host reports; a host none of whose GPUs has a sample for five minutes, or for one since its "
+        "exporter is down; critical XIDs of the last 24 hours, up to the reset or return after them; "
         "row remapping failed or pending; pages pending retirement; uncorrectable ECC errors since the driver was "
         "loaded or the GPU reset; at or above the board's own slowdown temperature; slowed down by heat. A GPU in MIG "
         "instances has one row. Since: the earliest of what is known. None is good.",

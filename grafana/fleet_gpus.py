@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from grafana.frame import EVENTS, card_url, host_url
+from grafana.frame import card_url, host_url
 from grafana.panels import HIDDEN, Overrides, link
-from grafana.resolution import SILENT, Level
+from grafana.presence import inventory, presence
+from grafana.resolution import Level
 from grafana.selection import GPU_NAME, IN_FLEET, chosen
 
 GPU_LINK: Final = link("GPU detail", card_url("${__data.fields.host:percentencode}", "${__data.fields.gpu_id}"))
@@ -18,66 +19,21 @@ WHERE: Final = "g.model, coalesce(g.cluster, 'none') AS cluster, g.rack"
 """First and last columns of a table of GPUs: what it is about stands between, and is seen in half a page too."""
 LINKED: Final[Overrides] = {"/^GPU$/": GPU_LINK, "/^host$/": HOST_LINK, "/^gpu_id$/": HIDDEN}
 
-
-def inventory(which: str) -> str:
-    """CTE: what there is now of the GPUs of which `which` (over `gpus g`) holds: `gpus` with `newest`, the time of the
-    newest sample. `gpus` keeps for good what ever was, and two kinds of it are gone rather than silent, else they would
-    be red for ever:
-
-    - of a board in MIG instances what fell silent while the rest of the board went on: instances that a new partition
-      took away, and the board itself where the exporter tells only its instances. (So the collector: what is gone while
-      its GPU is there was reconfigured, not lost.) When the board falls silent, what was there last is silent, and
-      nothing older.
-    - a board at whose place (host, index) another was first seen after its newest sample: it was replaced.
-    """
-    return f"""inventory AS (
-    SELECT * FROM (
-        SELECT g.*, l.time AS newest, max(l.time) OVER (PARTITION BY g.gpu_uuid) AS board_newest,
-            max(g.first_seen) OVER (PARTITION BY g.hostname, g.gpu_index) AS last_arrival
-        FROM gpus g LEFT JOIN gpu_latest l USING (gpu_id)
-    ) g WHERE {which}
-        AND NOT coalesce(coalesce(newest, '-infinity') <= board_newest - INTERVAL '{SILENT}', false)
-        AND NOT coalesce(gpu_index IS NOT NULL AND last_arrival > coalesce(board_newest, first_seen), false)
-)"""
-
-
 INVENTORY: Final = inventory(chosen())
-CARDS: Final = f"""{INVENTORY}, card AS (
-    SELECT gpu_uuid, hostname, max(newest) AS newest,
-        coalesce(now() - max(newest) >= INTERVAL '{SILENT}', true) AS silent
-    FROM inventory GROUP BY 1, 2
+CARDS: Final = f"""{presence(chosen())}, card AS (
+    SELECT i.gpu_uuid, i.hostname, max(i.newest) AS newest, bool_and(p.state <> 'reports') AS silent
+    FROM inventory i JOIN presence p USING (gpu_id) GROUP BY 1, 2
 )"""
-"""CTEs: the boards of the inventory. A board is silent as v_fleet_health_summary counts, and also where there never was
-a sample."""
-NOW: Final = f"""{INVENTORY}, now AS (
+"""CTEs: the boards of the inventory. Silent: it does not report, lost or not (`AND_LOST` tells)."""
+NOW: Final = f"""{presence(chosen())}, now AS (
     SELECT g.gpu_id, g.gpu_uuid, g.instance_id, coalesce(g.cluster, 'none') AS cluster, g.datacenter, g.rack,
-        g.hostname, g.gpu_index, g.model, g.newest, coalesce(now() - g.newest >= INTERVAL '{SILENT}', true) AS silent,
+        g.hostname, g.gpu_index, g.model, g.newest, p.state, p.since, p.why, p.state <> 'reports' AS silent,
         v.gpu_temp, (g.properties ->> 'slowdown_temp')::float8 AS slowdown_temp, v.power_usage::float8 AS power,
         v.gpu_util, v.memory_percent, v.clocks_event_reasons, v.ecc_dbe_vol_total, v.retired_pending,
         v.row_remap_failure, v.row_remap_pending
-    FROM inventory g LEFT JOIN v_latest_gpu_metrics v USING (gpu_id)
+    FROM inventory g JOIN presence p USING (gpu_id) LEFT JOIN v_latest_gpu_metrics v USING (gpu_id)
 )"""
 """CTEs: the same of each GPU and MIG instance, with the newest sample's values."""
-LOST: Final = """lost AS (
-    SELECT * FROM (
-        SELECT DISTINCT ON (e.gpu_uuid) e.gpu_uuid, e.kind, e.time AS lost_at, e.detail ->> 'reason' AS reason
-        FROM gpu_events e WHERE e.kind IN ('gpu_lost', 'gpu_returned') AND e.gpu_uuid IS NOT NULL
-        ORDER BY e.gpu_uuid, e.time DESC
-    ) told WHERE kind = 'gpu_lost'
-)"""
-"""CTE: boards that were told lost and have not been told back. One with a later sample is there all the same: another
-exporter reads it."""
-AND_LOST: Final = "LEFT JOIN lost l ON l.gpu_uuid = c.gpu_uuid AND l.lost_at >= coalesce(c.newest, '-infinity')"
-"""Join of a relation `c` (gpu_uuid, newest): `l` where the board is lost."""
-DOWN: Final = f"""down AS (
-    SELECT * FROM (
-        SELECT DISTINCT ON (e.source) e.kind, e.time AS down_at, e.hostname AS target_host,
-            coalesce(e.detail ->> 'detail', e.detail ->> 'reason', 'refused') AS why
-        FROM {EVENTS} e WHERE e.kind IN ('target_down', 'target_up') ORDER BY e.source, e.time DESC
-    ) told WHERE kind = 'target_down'
-)"""
-"""CTE: exporters that are down. The event has the host of its GPUs, if the collector had ever read it; else the host of
-its address is taken for that, with or without its domain."""
 
 _BOARD: Final = """board AS NOT MATERIALIZED (
     SELECT gpu_id, board_id FROM gpus JOIN (

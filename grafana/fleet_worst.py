@@ -7,8 +7,9 @@ from typing import Final
 from grafana_foundation_sdk.models import units
 
 from grafana import panels, style
-from grafana.fleet_gpus import AND_LOST, CARD_NAME, CARDS, HOST_LINK, INVENTORY, LINKED, LOST, WHERE, WHO
+from grafana.fleet_gpus import CARD_NAME, CARDS, HOST_LINK, INVENTORY, LINKED, WHERE, WHO
 from grafana.panels import AnyPanel, Overrides, cell
+from grafana.presence import AND_LOST
 from grafana.queries import rows
 from grafana.resolution import RANKING, TO, Level, read
 from grafana.selection import IN_FLEET, in_fleet
@@ -112,7 +113,7 @@ def _spent(x: str) -> str:
 
 
 def lost() -> list[AnyPanel]:
-    missing = f"""WITH {CARDS}, {LOST}
+    missing = f"""WITH {CARDS}
 SELECT c.hostname AS host, {CARD_NAME} AS "GPU", CASE WHEN l.gpu_uuid IS NULL THEN 'silent' ELSE 'lost' END AS state,
     coalesce(l.lost_at, c.newest) AS since, extract(epoch FROM now() - c.newest)::float8 AS "last sample", l.reason,
     {WHERE}, g.gpu_id
@@ -131,7 +132,8 @@ ORDER BY max(g.newest) NULLS FIRST LIMIT 200"""
     return [
         panels.override(panels.table(
             "Lost and silent GPUs",
-            "Reported lost and not returned; and silent for five minutes, of hosts that report otherwise "
+            "Reported lost and not returned; and silent (no sample for five minutes, or one since an exporter of the "
+            "host is down), of hosts that report otherwise "
             "(a host none of whose GPUs reports is beside this). None is good.",
             rows(missing)).span(14).no_value(style.NONE),
             {"/^(since|reason|rack|model)$/": {"mappings": [panels.unknown("transparent", "unknown")]},

@@ -7,6 +7,7 @@ from typing import Final
 from grafana import panels, style
 from grafana.frame import DO_NOW, EVENTS, WORDS, told
 from grafana.panels import AnyPanel, Properties
+from grafana.presence import same_host
 from grafana.queries import rows
 from grafana.selection import CARD
 
@@ -27,7 +28,8 @@ def concerns(gpu: str) -> str:
     SELECT board.gpu_id FROM {gpu} chosen JOIN gpus board ON board.gpu_uuid = chosen.gpu_uuid
         AND (board.gpu_id = chosen.gpu_id OR board.instance_id IS NULL)
 ) OR e.kind IN ('status', 'target_down', 'target_up') AND e.gpu_id IS NULL AND EXISTS (
-    SELECT FROM {gpu} chosen JOIN gpu_history h USING (gpu_id) WHERE h.hostname = e.hostname
+    SELECT FROM {gpu} chosen JOIN gpu_history h USING (gpu_id)
+    WHERE {same_host("h.hostname", "e.hostname")}
         AND (h.earliest OR e.time >= h.valid_from) AND (h.valid_to IS NULL OR e.time < h.valid_to)
 ))"""
 

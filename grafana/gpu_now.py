@@ -36,8 +36,9 @@ FROM gpu g LEFT JOIN presence p ON p.gpu_id = g.gpu_id {SAMPLE_NOW}"""
     panel = panels.table(
         "State",
         "Now, whatever the time range: whether it reports, else since when it does not and why; who holds it, what "
-        "holds its clocks back, what the host is doing. Gone: a new partition took the MIG instance away, or another "
-        "board is at its place. A click on MIG leads from an instance to its board and back.",
+        "holds its clocks back, what the host is doing. Gone: a new partition took the MIG instance away, the board "
+        "is told only by its instances, or another board is at its place. A click on MIG leads from an instance to its "
+        "board and back.",
         rows(sql),
     )
     return panels.override(panel.span(24).height(4), _columns())

@@ -9,10 +9,9 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
 from grafana import panels, style
-from grafana.fleet_gpus import inventory
 from grafana.frame import among, card_url
 from grafana.panels import HIDDEN, AnyPanel, Overrides, cell, link
-from grafana.presence import DOWN_STATE, LOST_STATE, SAMPLE_NOW, STATES, presence
+from grafana.presence import DOWN_STATE, LOST_STATE, SAMPLE_NOW, STATES, inventory, presence
 from grafana.queries import rows, series
 from grafana.selection import GPU_NAME, told_apart
 
@@ -38,8 +37,11 @@ FROM (
 
 
 def _told(state: str) -> str:
-    """SQL: that all boards are in that state, or how many: "lost: 1 of 4"; else nothing."""
-    some, every = f"count(DISTINCT g.gpu_uuid) FILTER (WHERE p.state = '{state}')", "count(DISTINCT g.gpu_uuid)"
+    """SQL: that all boards are in that state, or how many: "lost: 1 of 4"; else nothing. A board of which something
+    reports, itself or an instance, is in none."""
+    reports = "SELECT r.gpu_uuid FROM inventory r JOIN presence USING (gpu_id) WHERE state = 'reports'"
+    of_state = f"p.state = '{state}' AND g.gpu_uuid NOT IN ({reports})"
+    some, every = f"count(DISTINCT g.gpu_uuid) FILTER (WHERE {of_state})", "count(DISTINCT g.gpu_uuid)"
     return (
         f"CASE {some} WHEN 0 THEN NULL WHEN {every} THEN '{state}' ELSE '{state}: ' || {some} || ' of ' || {every} END"
     )

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Final
 
 from grafana import style
-from grafana.fleet_gpus import AND_LOST, LOST, inventory
 from grafana.frame import EVENTS
 from grafana.resolution import SILENT
 
@@ -37,12 +36,60 @@ STATES: Final = {
 }
 """State -> (text, colour)."""
 
+LOST: Final = """lost AS (
+    SELECT * FROM (
+        SELECT DISTINCT ON (e.gpu_uuid) e.gpu_uuid, e.kind, e.time AS lost_at, e.detail ->> 'reason' AS reason
+        FROM gpu_events e WHERE e.kind IN ('gpu_lost', 'gpu_returned') AND e.gpu_uuid IS NOT NULL
+        ORDER BY e.gpu_uuid, e.time DESC
+    ) told WHERE kind = 'gpu_lost'
+)"""
+"""CTE: boards that were told lost and have not been told back. One with a later sample is there all the same: another
+exporter reads it."""
+AND_LOST: Final = "LEFT JOIN lost l ON l.gpu_uuid = c.gpu_uuid AND l.lost_at >= coalesce(c.newest, '-infinity')"
+"""Join of a relation `c` (gpu_uuid, newest): `l` where the board is lost."""
+DOWN: Final = f"""down AS MATERIALIZED (
+    SELECT * FROM (
+        SELECT DISTINCT ON (e.source) e.source, e.kind, e.time AS down_at, e.hostname AS target_host,
+            coalesce(e.detail ->> 'detail', e.detail ->> 'reason') AS why
+        FROM {EVENTS} e WHERE e.kind IN ('target_down', 'target_up') ORDER BY e.source, e.time DESC
+    ) told WHERE kind = 'target_down'
+)"""
+"""CTE: exporters that are down. The event has the host of its GPUs, if the collector had ever read it; else the host of
+its address is taken for that, with or without its domain."""
 
-_WHY: Final = "concat_ws(' ', coalesce(e.detail ->> 'detail', e.detail ->> 'reason'), '(' || e.source || ')')"
-_OF_HOST: Final = (
-    "(c.hostname IN (e.hostname, split_part(e.hostname, '.', 1)) OR split_part(c.hostname, '.', 1) = e.hostname)"
-)
-"""Of an exporter that was never read only the address is known, with or without its domain."""
+
+def inventory(which: str) -> str:
+    """CTE: what there is now of the GPUs of which `which` (over `gpus g`) holds: `gpus` with `newest`, the time of the
+    newest sample. `gpus` keeps for good what ever was, and two kinds of it are gone rather than silent, else they would
+    be red for ever:
+
+    - of a board in MIG instances what fell silent while the rest of the board went on: instances that a new partition
+      took away, and the board itself where the exporter tells only its instances. (So the collector: what is gone while
+      its GPU is there was reconfigured, not lost.) When the board falls silent, what was there last is silent, and
+      nothing older.
+    - a board at whose place another is: one first seen there after its newest sample (place: host and index), or one
+      heard at its PCI address when it had been silent for long (of boards known before, which moved or came back). Not
+      by the index alone: where a GPU is lost, the driver gives its index to the next.
+    """
+    return f"""inventory AS (
+    SELECT * FROM (
+        SELECT g.*, l.time AS newest, max(l.time) OVER (PARTITION BY g.gpu_uuid) AS board_newest,
+            max(g.first_seen) OVER (PARTITION BY g.hostname, g.gpu_index) AS last_arrival,
+            max(l.time) OVER (PARTITION BY g.hostname, g.pci_bus_id) AS place_newest
+        FROM gpus g LEFT JOIN gpu_latest l USING (gpu_id)
+    ) g WHERE {which}
+        AND NOT coalesce(coalesce(newest, '-infinity') <= board_newest - INTERVAL '{SILENT}', false)
+        AND NOT coalesce(pci_bus_id IS NOT NULL
+            AND coalesce(board_newest, first_seen) <= place_newest - INTERVAL '{SILENT}', false)
+        AND NOT coalesce(gpu_index IS NOT NULL AND last_arrival > coalesce(board_newest, first_seen), false)
+)"""
+
+
+def same_host(known: str, told: str) -> str:
+    """SQL: of an exporter that was never read only the address is known, with or without its domain."""
+    return f"({known} IN ({told}, split_part({told}, '.', 1)) OR split_part({known}, '.', 1) = {told})"
+
+
 _STATE: Final = f"""CASE WHEN l.lost_at IS NOT NULL THEN '{LOST_STATE}'
             WHEN d.down_at IS NOT NULL AND (c.own IS NULL OR now() - c.own > INTERVAL '{LATE}') THEN '{DOWN_STATE}'
             WHEN c.own IS NULL THEN 'never sampled'
@@ -50,24 +97,26 @@ _STATE: Final = f"""CASE WHEN l.lost_at IS NOT NULL THEN '{LOST_STATE}'
 
 
 def presence(which: str) -> str:
-    """CTEs `inventory`, of the GPUs of which `which` (over `gpus g`) holds, and `presence` (gpu_id, state, since, why).
+    """CTEs `inventory`, of the GPUs of which `which` (over `gpus g`) holds, `lost`, `down`, and `presence` (gpu_id,
+    state, since, why).
 
     Down are exporters of its host that do not answer, and since they do not there is no sample: one it was not read
     from may be down for good. A GPU is lost with its board, whichever instance has a later sample.
     """
-    return f"""{inventory(which)}, {LOST}, exporter AS MATERIALIZED (
-    SELECT DISTINCT ON (e.source) e.source, e.kind, e.time, e.hostname, e.detail FROM {EVENTS} e
-    WHERE e.kind IN ('target_down', 'target_up') ORDER BY e.source, e.time DESC
-), presence AS (
+    return f"""{inventory(which)}, {LOST}, {DOWN}, presence AS MATERIALIZED (
     SELECT gpu_id, state, CASE state WHEN '{LOST_STATE}' THEN lost_at WHEN '{DOWN_STATE}' THEN down_at
             WHEN 'silent' THEN own END AS since,
         CASE state WHEN '{LOST_STATE}' THEN lost_why WHEN '{DOWN_STATE}' THEN down_why END AS why
     FROM (
         SELECT c.gpu_id, c.own, l.lost_at, l.reason AS lost_why, d.*, {_STATE} AS state
-        FROM (SELECT gpu_id, gpu_uuid, hostname, newest AS own, board_newest AS newest FROM inventory) c
+        FROM (
+            SELECT gpu_id, gpu_uuid, hostname, first_seen, newest AS own, board_newest AS newest FROM inventory
+        ) c
             {AND_LOST} LEFT JOIN LATERAL (
-                SELECT min(e.time) AS down_at, string_agg({_WHY}, ', ' ORDER BY e.source) AS down_why FROM exporter e
-                WHERE e.kind = 'target_down' AND e.time > coalesce(c.own, '-infinity') AND {_OF_HOST}
+                SELECT min(e.down_at) AS down_at,
+                    string_agg(concat_ws(' ', e.why, '(' || e.source || ')'), ', ' ORDER BY e.source) AS down_why
+                FROM down e WHERE e.down_at > coalesce(c.own, c.first_seen)
+                    AND {same_host("c.hostname", "e.target_host")}
             ) d ON true
     ) told
 )"""

@@ -68,7 +68,7 @@ def test_what_the_data_set_has_needs_attention(story: Story) -> None:
     (told,) = (e for e in story.data.events if e["kind"] == "gpu_lost" and e["time"] > story.data.end - 10 * MINUTE)
     assert (lost["severity"], lost["reason"], lost["since"]) == ("critical", "lost: gone", told["time"])
     assert lost["gpu_id"] == story.data.gpu_ids[a100(2)]
-    assert down["reason"] == "exporter down: connection refused"
+    assert down["reason"] == "exporter down: connection refused (mock)"
     assert (down["severity"], down["since"]) == ("critical", story.data.end - GONE)
     xid = found[P40_HOST, "GPU 1"]
     assert "XID 79: XID 79" in xid["reason"]
@@ -201,7 +201,7 @@ def test_a_host_whose_exporter_is_down_is_listed_after_a_minute(story: Story) ->
 
     with changed(story, *down(85 * SECOND, 90)):
         row = listed(story)[P40_HOST, "all 2 GPUs"]
-    assert (row["severity"], row["reason"]) == ("critical", "exporter down: timeout")
+    assert (row["severity"], row["reason"]) == ("critical", "exporter down: timeout (a:1)")
     for still_read in (down(85 * SECOND, 50), down(95 * SECOND, 90)):
         with changed(story, *still_read):
             assert not [who for who in listed(story) if who[0] == P40_HOST]
@@ -221,6 +221,62 @@ def test_what_is_told_lost_is_lost_at_once(story: Story) -> None:
     assert after["GPUs"] == after["reporting"] + after["silent"] + after["lost"]
 
 
+GONE_QUIET = {
+    "told lost": """INSERT INTO gpu_events (time, kind, gpu_id, gpu_uuid, hostname, source)
+        SELECT now(), 'gpu_lost', gpu_id, gpu_uuid, hostname, 't' FROM gpus WHERE gpu_id = {gpu}""",
+    "its exporter is told down": """INSERT INTO gpu_events (time, kind, hostname, source, detail)
+        SELECT now() - INTERVAL '65 seconds', 'target_down', hostname, 't', '{{"reason": "timeout"}}' FROM gpus
+        WHERE gpu_id = {gpu}""",
+}
+
+
+@pytest.mark.parametrize("told", GONE_QUIET)
+def test_what_does_not_report_is_in_no_figure_of_now(story: Story, told: str) -> None:
+    """Of a GPU that is the hottest, was last heard long ago, but not five minutes, and is told gone since."""
+    gpu = story.data.gpu_ids[a100(0)]
+    heard = (
+        f"UPDATE gpu_metrics SET gpu_temp = 99, power_usage = 1000 WHERE gpu_id = {gpu} AND {recent(story)}",
+        f"""INSERT INTO gpu_metrics SELECT copy.* FROM gpu_latest l JOIN gpu_metrics m USING (gpu_id, time),
+            jsonb_populate_record(m, jsonb_build_object('time', now() - INTERVAL '290 seconds')) copy
+            WHERE l.gpu_id = {gpu}""",
+        f"UPDATE gpu_latest SET time = now() - INTERVAL '290 seconds' WHERE gpu_id = {gpu}",
+    )
+
+    def figures() -> dict[str, Any]:
+        hosts = asked(story, "Temperature map", story.data.end - HOUR, story.data.end)
+        (host,) = (row for row in hosts if row["host"] == A100_HOST)
+        models = asked(story, "Clusters and models", story.data.end - HOUR, story.data.end)
+        (east,) = (row for row in models if row["cluster"] == "east")
+        return {**{f"now {name}": value for name, value in now(story, "Now").items()},
+                **{f"freshness {name}": value for name, value in now(story, "Freshness").items()},
+                **{f"host {name}": host[name] for name in ("silent", "hottest")},
+                **{f"east {name}": east[name] for name in ("silent", "hottest", "power")},
+                "reporting": now(story, "GPUs")["reporting"]}  # fmt: skip
+
+    with changed(story, *heard):
+        before = figures()
+    with changed(story, *heard, GONE_QUIET[told].format(gpu=gpu)):
+        after = figures()
+        why = listed(story)[A100_HOST, "GPU 0"]["reason"]
+    assert before["now hottest"] == before["host hottest"] == before["east hottest"] == 99
+    assert max(after["now hottest"], after["host hottest"], after["east hottest"]) < 99
+    assert before["freshness oldest"] >= 290 > after["freshness oldest"]
+    assert after["now power"] == pytest.approx(before["now power"] - 1000)
+    assert after["east power"] == pytest.approx(before["east power"] - 1000)
+    assert (after["host silent"], after["east silent"]) == (before["host silent"] + 1, before["east silent"] + 1)
+    assert after["reporting"] == before["reporting"] - 1
+    assert why.startswith(
+        {"told lost": "lost", "its exporter is told down": "silent, while its host reports; an exp"}[told]
+    )
+
+
+def test_a_host_whose_only_gpu_is_lost_is_not_silent_besides(story: Story) -> None:
+    lost = GONE_QUIET["told lost"].format(gpu=p40(story))
+    with changed(story, f"UPDATE gpus SET hostname = 'alone' WHERE gpu_id = {p40(story)}", lost):
+        rows = asked(story, "Need attention", story.data.end - HOUR, story.data.end)
+    assert [row["reason"][:4] for row in rows if row["host"] == "alone"] == ["lost"]
+
+
 def test_where_all_is_well_there_is_nothing(story: Story) -> None:
     calm = f"UPDATE gpu_metrics SET {CALM} WHERE {recent(story)}"
     with changed(story, calm, "DELETE FROM gpu_events WHERE kind = 'xid'"):
@@ -234,7 +290,7 @@ def test_of_a_target_that_was_never_read_the_address_is_known_only(story: Story,
     """By this collector; the GPUs are known from another."""
     plain = f"UPDATE gpu_events SET hostname = NULL, source = '{source}' WHERE kind IN ('target_down', 'target_up')"
     with changed(story, plain):
-        assert listed(story)[T4_HOST, "GPU 0"]["reason"] == "exporter down: connection refused"
+        assert listed(story)[T4_HOST, "GPU 0"]["reason"] == f"exporter down: connection refused ({source})"
     up = f"""INSERT INTO gpu_events (time, kind, source)
         VALUES (now() - INTERVAL '6 minutes', 'target_up', '{source}')"""
     with changed(story, plain, up):
@@ -344,6 +400,24 @@ def test_a_board_whose_place_another_has_is_replaced_not_silent(story: Story) ->
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_board_known_before_that_came_to_its_place_replaces_it(story: Story) -> None:
+    """It was seen first, elsewhere or here: its PCI address tells. The driver's index does not: it gives that of a lost
+    GPU to the next."""
+    board, other = story.data.gpu_ids[a100(0)], story.data.gpu_ids[a100(1)]
+    quiet = (
+        "DELETE FROM gpu_events WHERE kind IN ('gpu_lost', 'xid')",
+        f"UPDATE gpus SET pci_bus_id = '00000000:0' || gpu_id || ':00.0' WHERE hostname = '{A100_HOST}'",
+        silence(story, board),
+    )
+    at = "UPDATE gpus SET {column} = (SELECT {column} FROM gpus WHERE gpu_id = " + f"{board}) WHERE gpu_id = {other}"
+    with changed(story, *quiet):
+        assert (A100_HOST, "GPU 0") in listed(story)
+    with changed(story, *quiet, at.format(column="pci_bus_id")):
+        assert (A100_HOST, "GPU 0") not in listed(story)
+    with changed(story, *quiet, at.format(column="gpu_index")):
+        assert (A100_HOST, "GPU 0") in listed(story)
 
 
 def test_the_table_of_errors_adds_up_to_the_bars(story: Story) -> None:

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from grafana import style
-from grafana.fleet_gpus import DOWN, LOST
 from grafana.frame import LOST_ACTION
-from grafana.presence import presence
+from grafana.presence import DOWN, LOST, presence
 from tests.integration.dashboards.dataset import A100_HOST, DAY, HOUR, MINUTE, P40_HOST, SECOND, T4_HOST, Key, a100
 from tests.integration.dashboards.story import DASHBOARDS, QUERIES, Story, between, panel
 from tests.integration.dashboards.test_fleet import changed, cut
@@ -248,6 +247,24 @@ def test_a_lost_gpu_has_the_action_of_the_fleet_beside_it_and_in_the_marks(story
     texts = [(q.dashboard, set(between(story, q, end - HOUR, end, choice).column("text"))) for q in marks]
     text = {f"GPU lost: gone: {LOST_ACTION}"}
     assert sorted(texts) == [(CARD_UID, text), (HOST_UID, text)]
+
+
+def test_a_board_of_which_an_instance_reports_is_not_down(story: Story) -> None:
+    """Each instance may be read by another exporter."""
+    board, instances = cut(story)
+    with story.connection.transaction(force_rollback=True):
+        for gpu in (board, *instances):
+            story.connection.execute(
+                "UPDATE gpu_latest SET time = now() - INTERVAL '90 seconds' WHERE gpu_id = %s", (gpu,)
+            )
+        exporter_down(story, value_of(story.connection, "SELECT now()") - 80 * SECOND, host=A100_HOST, source="one")
+        before = said(story, A100_HOST)
+        story.connection.execute("UPDATE gpu_latest SET time = now() WHERE gpu_id = %s", (instances[0],))
+        after = said(story, A100_HOST)
+    assert before is not None
+    assert "exporter down: 1 of 4" in before
+    assert after is not None
+    assert "exporter down" not in after
 
 
 def test_what_was_told_last_is_found_by_its_index(story: Story) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from grafana.fleet_attention import FACTS
-from grafana.fleet_gpus import INVENTORY, inventory
+from grafana.fleet_gpus import INVENTORY
 from grafana.frame import LOST_ACTION
-from grafana.presence import LOST_STATE, STATES
+from grafana.presence import LOST_STATE, STATES, inventory
 from grafana.selection import chosen
 from tests.support.grafana_dashboards import committed
 
