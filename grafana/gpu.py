@@ -8,7 +8,7 @@ from grafana_foundation_sdk.models import dashboard as models
 
 from grafana import panels, style, throttle
 from grafana.frame import CARD_UID, event_annotations, page, postgres_variable
-from grafana.gaps import bands
+from grafana.gaps import bands, blank
 from grafana.gpu_events import concerns, events
 from grafana.gpu_extremes import extremes
 from grafana.gpu_inventory import inventory
@@ -26,7 +26,7 @@ def throttling() -> AnyPanel:
         return f"{when}, {throttle.held(level)} AS throttling"
 
     sql = f"WITH {CARD}, sample AS (\n{read(select, of_card)}\n)\n{bands('throttling')}"
-    return panels.states("Throttling", throttle.DESCRIPTION, series(sql), throttle.mapping())
+    return blank(panels.states("Throttling", throttle.DESCRIPTION, series(sql), throttle.mapping()))
 
 
 # --- who used it -----------------------------------------------------------------------------------------------------
@@ -55,9 +55,9 @@ FROM stays WHERE pod IS NOT NULL GROUP BY {who}, stay ORDER BY 4 DESC LIMIT 500"
         " back within an hour is one with its first time in it; over a year to the day."
     )
     return [
-        panels.states(
+        blank(panels.states(
             "Tenants", "The pod that held the GPU. Blank: none, or no sample." + exact,
-            rows(_tenants() + "\n" + bands("pod")), None),
+            rows(_tenants() + "\n" + bands("pod")), None)),
         panels.table(
             "Tenants within the time range",
             "Who held the GPU, from the first sample to the last; a pod that came back is a row again." + exact,

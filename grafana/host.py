@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from grafana_foundation_sdk.builders import common, statetimeline, timeseries
+from grafana_foundation_sdk.builders import common, timeseries
 from grafana_foundation_sdk.models import common as options
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 
 from grafana import panels, style, throttle
 from grafana.frame import HOST_UID, event_annotations, page, postgres_variable
-from grafana.gaps import bands
+from grafana.gaps import bands, blank
 from grafana.host_now import boards, gpus, status_now, temperatures_now
 from grafana.host_runs import runs, status_changes
 from grafana.panels import AnyPanel, Overrides, fixed
+from grafana.presence import same_host
 from grafana.queries import rows, series
 from grafana.samples import LAST_WORD, MEAN, average, average_and_peak, by_gpu, grown, tagged, temperatures
 from grafana.selection import GPUS, HOST
@@ -27,20 +28,6 @@ PEAKS: Final[Overrides] = {"/ peak$/": {"custom.lineStyle": {"fill": "dash", "da
 PEAK: Final = " There the peak is drawn beside it."
 COARSE: Final = " Over six hours it is the average of minutes, over two days of hours, over sixty days of days."
 BY_USAGE: Final = " Over six hours it is the average of minutes, over two days of hours, over a year of days."
-
-
-class _Unset(models.DynamicConfigValue):
-    """A property that some fields have not; the SDK leaves a value of None out."""
-
-    def to_json(self) -> dict[str, object]:
-        return {"id": self.id_val, "value": None}
-
-
-def blank(panel: statetimeline.Panel) -> statetimeline.Panel:
-    """A legend of states lists what NULL reads, in the colour of a good state; without `noValue` it reads as nothing
-    and is left out. A colour of its own, by a mapping of NULL, would draw a band there; "" is taken for the number 0.
-    """
-    return panel.override_by_regexp("/.*/", [_Unset(id_val="noValue")])
 
 
 # --- the runbook's twelve --------------------------------------------------------------------------------------------
@@ -175,8 +162,11 @@ def build() -> models.Dashboard:
         ("Throttling", throttling()),
         ("Memory and load", memory_and_load()),
     ]
-    host = "IN (${host:sqlstring})"
-    of_host = f"(e.hostname {host} OR e.gpu_id IN (SELECT gpu_id FROM gpus WHERE hostname {host}))"
+    chosen = "unnest(ARRAY[${host:sqlstring}]) chosen (host)"
+    of_host = (
+        "(e.gpu_id IN (SELECT gpu_id FROM gpus WHERE hostname IN (${host:sqlstring}))"
+        f" OR EXISTS (SELECT FROM {chosen} WHERE {same_host('chosen.host', 'e.hostname')}))"
+    )
     return page(
         HOST_UID,
         "One host: temperature, status and load of its GPUs.",

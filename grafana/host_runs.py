@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from grafana_foundation_sdk.models import units
@@ -10,7 +11,7 @@ from grafana import panels, samples, style
 from grafana.frame import HOST_UID, KEEP_SOURCE
 from grafana.panels import HIDDEN, AnyPanel, Overrides, Properties, cell, link
 from grafana.queries import rows
-from grafana.resolution import FROM, TO
+from grafana.resolution import FROM, PER_GPU, SILENT, TO, earlier, only, shown
 
 WHAT_TO_DO: Final = 'None within the time range. To have one: gpumon status set bench "fan=25%", on the host'
 THEN: Final = (
@@ -18,6 +19,8 @@ THEN: Final = (
     "&from=${__data.fields.begin_ms}&to=${__data.fields.end_ms}"
 )
 """This dashboard at the time of a row."""
+LOOK_BACK: Final = SILENT
+"""What a sample said so long before a change was still so."""
 FILTER: Final[Properties] = {"custom.filterable": True}
 STATUS: Final[Properties] = {"mappings": [panels.statuses()], "custom.cellOptions": {"type": "color-text"}}
 COLUMNS: Final[Overrides] = {
@@ -37,12 +40,34 @@ def ends(begin: str, end: str) -> str:
     )
 
 
+def sampled_before() -> str:
+    """SQL: what the newest sample before `changes.time` was told the host was doing, at most five minutes before. Of
+    minutes the one of the change is left out: it ended with the new status."""
+    ladder = (PER_GPU[0], replace(PER_GPU[1], upto=None, dropped=False))
+    branches = "\n        UNION ALL\n".join(
+        f"""        SELECT m.{level.time} AS time, {level.last("status_tag")} AS tag FROM {level.relation} m JOIN stay h
+            ON h.gpu_id = m.gpu_id AND (h.earliest OR m.{level.time} >= h.valid_from)
+            AND (h.valid_to IS NULL OR m.{level.time} < h.valid_to)
+        WHERE m.gpu_id BETWEEN (SELECT min(gpu_id) FROM stay) AND (SELECT max(gpu_id) FROM stay)
+            AND m.{level.time} >= {earlier(FROM, LOOK_BACK)} AND {only(level)} AND {shown(ladder, index)}
+            AND m.{level.time} >= {moment} - INTERVAL '{LOOK_BACK}' AND m.{level.time} < {moment}"""
+        for index, level in enumerate(ladder)
+        for moment in ("changes.time" if level.raw else "time_bucket(INTERVAL '1 minute', changes.time)",)
+    )
+    return f"(SELECT tag FROM (\n{branches}\n    ) said WHERE tag IS NOT NULL ORDER BY time DESC LIMIT 1)"
+
+
 def status_changes() -> AnyPanel:
-    # The last change before the range is the first row's "before"; after the newest, the tag holds until now.
-    sql = f"""SELECT time, before, status, memo, extract(epoch FROM until - time)::float8 AS lasted,
-    {ends("time", "until")}
+    # The last change before the range is the first row's "before", of the very first a sample: what the collector found
+    # when it started no event tells. After the newest, the tag holds until now.
+    sql = f"""WITH stay AS MATERIALIZED (
+    SELECT gpu_id, earliest, valid_from, valid_to FROM gpu_history WHERE hostname IN (${{host:sqlstring}})
+)
+SELECT time, CASE WHEN number > 1 THEN before ELSE {sampled_before()} END AS before,
+    status, memo, extract(epoch FROM until - time)::float8 AS lasted, {ends("time", "until")}
 FROM (
-    SELECT e.time, lag(e.detail ->> 'tag') OVER w AS before, e.detail ->> 'tag' AS status, e.detail ->> 'memo' AS memo,
+    SELECT e.time, row_number() OVER w AS number, lag(e.detail ->> 'tag') OVER w AS before,
+        e.detail ->> 'tag' AS status, e.detail ->> 'memo' AS memo,
         lead(e.time, 1, least(now(), {TO})) OVER w AS until
     FROM gpu_events e WHERE e.kind = 'status' AND e.hostname IN (${{host:sqlstring}}) AND e.time <= {TO}
     WINDOW w AS (ORDER BY e.time)

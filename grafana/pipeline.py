@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
+from grafana_foundation_sdk.builders import timeseries
 from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models import units
 from grafana_foundation_sdk.models.common import BarAlignment
@@ -11,7 +13,7 @@ from grafana_foundation_sdk.models.common import BarAlignment
 from grafana import panels, style
 from grafana.frame import PIPELINE_UID, page, prometheus_variable
 from grafana.panels import AnyPanel, Overrides, cell
-from grafana.queries import prom
+from grafana.queries import Query, prom
 from grafana.style import Thresholds
 
 EVERY = "[$__rate_interval]"
@@ -19,6 +21,34 @@ BAR = "1m"
 """A bar is at least a minute wide: four scrapes of 15 s, below which an increase cannot be told."""
 
 UP_OR_DOWN = panels.text_map({"1": ("up", style.GREEN), "0": ("down", style.RED)})
+
+
+NO_EXPORTER: Final = "No gpumon exporter is scraped"
+NO_MOCK: Final = "No mock is scraped"
+OF_EXPORTER: Final = "Only `gpumon exporter` tells it: dcgm-exporter and the mock do not."
+OF_MOCK: Final = "Only the mock tells it."
+ESTIMATED: Final = (
+    "The mean is exact. 99 % (and the median) are estimated from the buckets of a histogram: mostly too high, by up to "
+    "the width of a bucket, which may be half of the value."
+)
+ALIVE: Final = {
+    "collector": "gpumon_collector_targets",
+    "sink": "gpumon_sink_partitions_assigned",
+    "exporter": "gpumon_exporter_gpus_lost",
+}
+"""Role -> what it tells in every scrape: where that is not there, the role was not scraped."""
+
+
+def _lines(
+    title: str, description: str, unit: str, query: Query | Sequence[Query], of: Thresholds | None = None
+) -> timeseries.Panel:
+    """Prometheus answers for the same times for all series: a null is always a gap, however short."""
+    return panels.lines(title, description, unit, query, of=of).span_nulls(False)
+
+
+def _last(metric: str) -> str:
+    """A gauge over time. Bare, Prometheus repeats a sample for five minutes where it was away itself."""
+    return f"last_over_time({metric}{EVERY})"
 
 
 def _rate(metric: str, by: str) -> str:
@@ -32,15 +62,35 @@ def _grown(metric: str, by: str) -> str:
     return f"sum by ({by}) ({new} or increase({metric}[$__interval]))"
 
 
-def _bars(title: str, description: str, metric: str, by: str) -> AnyPanel:
-    """How much a counter grew in each bar."""
-    query = prom(_grown(metric, by), f"{{{{{by}}}}}")
-    before = BarAlignment.BEFORE
-    return panels.bars(title, description, style.COUNT, query, before).interval(BAR).no_value(style.NONE)
+def _bars(title: str, description: str, metric: str, by: str) -> timeseries.Panel:
+    """How much a counter grew in each bar. Many counters appear with their first event: where there is none, "none" is
+    zero as long as the role was scraped, and nothing where it was not."""
+    role = metric.split("_")[1]
+    none = f'label_replace(0 * max(last_over_time({ALIVE[role]}[$__interval])), "{by}", "none", "", "")'
+    query = prom(f"{_grown(metric, by)} or on () {none}", f"{{{{{by}}}}}")
+    panel = (
+        panels.bars(title, description, style.COUNT, query, BarAlignment.BEFORE)
+        .interval(BAR)
+        .axis_soft_max(1)
+        .span_nulls(False)
+    )
+    return panels.override(panel, {"/^none$/": panels.fixed(style.GREY)})
+
+
+def _mean(metric: str) -> str:
+    return f"sum(rate({metric}_sum{EVERY})) / sum(rate({metric}_count{EVERY}))"
 
 
 def _quantile(share: float, metric: str) -> str:
     return f"histogram_quantile({share}, {_rate(f'{metric}_bucket', 'le')})"
+
+
+def _spread(metric: str) -> list[Query]:
+    return [
+        prom(_mean(metric), "mean"),
+        prom(_quantile(0.5, metric), "median", "B"),
+        prom(_quantile(0.99, metric), "99 %", "C"),
+    ]
 
 
 def _now(title: str, description: str, unit: str, expr: str, of: Thresholds) -> AnyPanel:
@@ -71,11 +121,13 @@ def services() -> list[AnyPanel]:
     return [
         panels.states(
             "Services", "What Prometheus reaches: exporters, collectors, sinks, Grafana, itself.",
-            prom("max by (job, instance) (up)", "{{job}} {{instance}}"), UP_OR_DOWN, per_page=12).span(12).height(9),
+            prom(f"max by (job, instance) ({_last('up')})", "{{job}} {{instance}}"),
+            UP_OR_DOWN, per_page=12).span(12).height(9),
         panels.states(
             "Targets",
             "What the collectors read. Down: the scrape was refused (time-out, HTTP error, not a metrics page).",
-            prom("max by (target) (gpumon_collector_up)", "{{target}}"), UP_OR_DOWN, per_page=12).span(12).height(9),
+            prom(f"max by (target) ({_last('gpumon_collector_up')})", "{{target}}"),
+            UP_OR_DOWN, per_page=12).span(12).height(9),
     ]  # fmt: skip
 
 
@@ -86,9 +138,9 @@ def collector() -> list[AnyPanel]:
         "/^Time$/": {"custom.hidden": True},
     }
     return [
-        panels.lines("Values scraped", "Read from exporters, by collector.", units.CountsPerSecond,
-                     prom(_rate("gpumon_collector_samples_scraped_total", "instance"), "{{instance}}")),
-        panels.lines(
+        _lines("Values scraped", "Read from exporters, by collector.", units.CountsPerSecond,
+               prom(_rate("gpumon_collector_samples_scraped_total", "instance"), "{{instance}}")),
+        _lines(
             "Events", "Accepted: Kafka (or the database) acknowledged, or synced to the spool.", units.CountsPerSecond,
             [prom(_rate(f"gpumon_collector_events_{what}_total", "instance"), what + " {{instance}}", ref)
              for ref, what in zip("ABC", ("accepted", "published", "spooled"), strict=True)]),
@@ -96,81 +148,82 @@ def collector() -> list[AnyPanel]:
               "gpumon_collector_scrapes_refused_total", "reason"),
         _bars("Scrapes left out", "The scrape before still ran: the exporter is too slow for the interval.",
               "gpumon_collector_missed_ticks_total", "target"),
-        panels.lines("Scrape duration", "From request to whole body; the slowest ten.", units.Seconds,
-                     prom("topk(10, max by (target) (gpumon_collector_scrape_duration_seconds))", "{{target}}")),
+        _lines("Scrape duration", "From request to whole body; the slowest ten.", units.Seconds,
+               prom(f"topk(10, max by (target) ({_last('gpumon_collector_scrape_duration_seconds')}))", "{{target}}")),
         panels.override(panels.table("Staleness", "Since when a target has not been read.", stale), columns),
     ]  # fmt: skip
 
 
 def delivery() -> list[AnyPanel]:
     return [
-        panels.lines(
+        _lines(
             "Waiting", "Outstanding: given to Kafka, not acknowledged. Waiting: not yet given to Kafka or the spool.",
             style.COUNT,
-            [prom("sum by (instance) (gpumon_collector_events_outstanding)", "outstanding {{instance}}"),
-             prom("sum by (instance) (gpumon_collector_events_waiting)", "waiting {{instance}}", "B")]),
+            [prom(f"sum by (instance) ({_last('gpumon_collector_events_outstanding')})", "outstanding {{instance}}"),
+             prom(f"sum by (instance) ({_last('gpumon_collector_events_waiting')})", "waiting {{instance}}", "B")]),
         _bars("Delivery failures", "Messages that were not acknowledged; they go to the spool.",
               "gpumon_collector_delivery_failures_total", "reason"),
-        panels.lines("Spool fill", "Share of SPOOL_MAX_BYTES. At 1 new samples are refused.", units.PercentUnit,
-                     prom("max by (instance) (gpumon_collector_spool_bytes / gpumon_collector_spool_max_bytes)",
-                          "{{instance}}"), of=style.SPOOL),
-        panels.lines("Spool age", "Age of the oldest message on disk.", units.Seconds,
-                     prom("max by (instance) (gpumon_collector_spool_oldest_seconds)", "{{instance}}")),
+        _lines("Spool fill", "Share of SPOOL_MAX_BYTES. At 1 new samples are refused.", units.PercentUnit,
+               prom(f"max by (instance) ({_last('gpumon_collector_spool_bytes')}"
+                    f" / {_last('gpumon_collector_spool_max_bytes')})", "{{instance}}"), of=style.SPOOL),
+        _lines("Spool age", "Age of the oldest message on disk.", units.Seconds,
+               prom(f"max by (instance) ({_last('gpumon_collector_spool_oldest_seconds')})", "{{instance}}")),
     ]  # fmt: skip
 
 
 def sink() -> list[AnyPanel]:
-    fresh = "gpumon_sink_freshness_seconds"
+    steps = [("gpumon_sink_batch_age_seconds", "first message to commit"), ("gpumon_sink_copy_seconds", "COPY"),
+             ("gpumon_sink_commit_seconds", "commit")]  # fmt: skip
     return [
-        panels.lines(
+        _lines(
             "Rows written", "New rows, and rows that were there already (sent twice, stored once).",
             units.WritesPerSecond,
             [prom(_rate("gpumon_sink_rows_inserted_total", "instance"), "inserted {{instance}}"),
              prom(_rate("gpumon_sink_rows_duplicate_total", "instance"), "duplicate {{instance}}", "B")]),
-        panels.lines(
-            "Freshness of rows", "Scrape to commit in the database. The goal is one second.", units.Seconds,
-            [prom(_quantile(0.5, fresh), "median"), prom(_quantile(0.99, fresh), "99 %", "B")],
-            of=style.INGEST_FRESHNESS),
-        panels.lines("Lag by partition", "Messages in Kafka that are not in the database.", style.COUNT,
-                     prom("sum by (topic, partition) (gpumon_sink_lag_messages)", "{{topic}} {{partition}}")),
+        _lines(
+            "Freshness of rows", f"Scrape to commit in the database. The goal is one second. {ESTIMATED}",
+            units.Seconds, _spread("gpumon_sink_freshness_seconds"), of=style.INGEST_FRESHNESS),
+        _lines("Lag by partition", "Messages in Kafka that are not in the database.", style.COUNT,
+               prom(f"sum by (topic, partition) ({_last('gpumon_sink_lag_messages')})", "{{topic}} {{partition}}")),
         _bars("Write path", "Batches by the way they took: COPY in one go, or the slower rungs below it.",
               "gpumon_sink_batches_total", "path"),
-        panels.lines("Batch size", "Rows in a batch.", style.COUNT,
-                     [prom(_quantile(0.5, "gpumon_sink_batch_rows"), "median"),
-                      prom(_quantile(0.99, "gpumon_sink_batch_rows"), "99 %", "B")]),
-        panels.lines(
-            "Where the time goes", "99 % of the batches are within this: waiting for rows, writing, committing.",
-            units.Seconds,
-            [prom(_quantile(0.99, f"gpumon_sink_{what}_seconds"), label, ref) for ref, what, label in (
-                ("A", "batch_age", "first message to commit"), ("B", "copy", "COPY"), ("C", "commit", "commit"))]),
+        _lines("Batch size", f"Rows in a batch. {ESTIMATED}", style.COUNT, _spread("gpumon_sink_batch_rows")),
+        _lines(
+            "Where the time goes", f"Of a batch: waiting for rows, writing, committing. {ESTIMATED}", units.Seconds,
+            [*(prom(_mean(metric), f"{step}, mean", ref) for ref, (metric, step) in zip("ABC", steps, strict=True)),
+             *(prom(_quantile(0.99, metric), f"{step}, 99 %", ref)
+               for ref, (metric, step) in zip("DEF", steps, strict=True))]),
         _bars("Retries", "Attempts that failed and were repeated, by PostgreSQL's SQLSTATE.",
               "gpumon_sink_retries_total", "sqlstate"),
         _bars("Dead letters by reason", "Why messages could not be stored.",
               "gpumon_sink_dead_letters_total", "reason"),
         panels.states(
             "Sinks", "Paused: reading waits because the database or Kafka is behind.",
-            prom("max by (instance) (gpumon_sink_paused)", "{{instance}}"),
+            prom(f"max by (instance) ({_last('gpumon_sink_paused')})", "{{instance}}"),
             panels.text_map({"0": ("reading", style.GREEN), "1": ("paused", style.ORANGE)})),
     ]  # fmt: skip
 
 
 def exporters() -> list[AnyPanel]:
     return [
-        panels.lines("Age of the reading", "How old the values are that `gpumon exporter` serves.", units.Seconds,
-                     prom("max by (instance) (gpumon_exporter_reading_age_seconds)", "{{instance}}"),
-                     of=style.FRESHNESS),
-        panels.lines("Read duration", "How long reading all GPUs of the host takes.", units.Seconds,
-                     prom("max by (instance) (gpumon_exporter_read_duration_seconds)", "{{instance}}")),
-        _bars("Failed readings", "Readings that failed as a whole, by what the trouble was.",
-              "gpumon_exporter_read_failures_total", "trouble"),
-        panels.lines(
-            "GPUs served", "GPUs in the newest reading, and GPUs that are lost.", style.COUNT,
-            [prom("max by (instance) (gpumon_exporter_gpus)", "{{instance}}"),
-             prom("max by (instance) (gpumon_exporter_gpus_lost)", "lost {{instance}}", "B")]),
-        panels.lines("Mock: scrapes", "Expositions that the mock served.", units.RequestsPerSecond,
-                     prom(_rate("gpumon_mock_scrapes_total", "instance"), "{{instance}}")),
-        panels.lines("Mock: GPUs", "GPUs that are alive in the mock.", style.COUNT,
-                     prom("sum by (instance) (gpumon_mock_gpus)", "{{instance}}")),
+        _lines("Age of the reading", f"How old the values are that `gpumon exporter` serves. {OF_EXPORTER}",
+               units.Seconds,
+               prom(f"max by (instance) ({_last('gpumon_exporter_reading_age_seconds')})", "{{instance}}"),
+               of=style.FRESHNESS).no_value(NO_EXPORTER),
+        _lines("Read duration", f"How long reading all GPUs of the host takes. {OF_EXPORTER}", units.Seconds,
+               prom(f"max by (instance) ({_last('gpumon_exporter_read_duration_seconds')})", "{{instance}}"),
+               ).no_value(NO_EXPORTER),
+        _bars("Failed readings", f"Readings that failed as a whole, by what the trouble was. {OF_EXPORTER}",
+              "gpumon_exporter_read_failures_total", "trouble").no_value(NO_EXPORTER),
+        _lines(
+            "GPUs served", f"GPUs in the newest reading, and GPUs that are lost. {OF_EXPORTER}", style.COUNT,
+            [prom(f"max by (instance) ({_last('gpumon_exporter_gpus')})", "{{instance}}"),
+             prom(f"max by (instance) ({_last('gpumon_exporter_gpus_lost')})", "lost {{instance}}", "B")],
+        ).no_value(NO_EXPORTER),
+        _lines("Mock: scrapes", f"Expositions that the mock served. {OF_MOCK}", units.RequestsPerSecond,
+               prom(_rate("gpumon_mock_scrapes_total", "instance"), "{{instance}}")).no_value(NO_MOCK),
+        _lines("Mock: GPUs", f"GPUs that are alive in the mock. {OF_MOCK}", style.COUNT,
+               prom(f"sum by (instance) ({_last('gpumon_mock_gpus')})", "{{instance}}")).no_value(NO_MOCK),
     ]  # fmt: skip
 
 

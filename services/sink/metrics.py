@@ -18,32 +18,18 @@ from services.sink.pgtime import Micros, to_unix
 from services.sink.validate import Reason
 
 _PREFIX: Final = "gpumon_sink_"
-FRESHNESS_BUCKETS: Final = (
-    0.05,
-    0.1,
-    0.2,
-    0.3,
-    0.4,
-    0.5,
-    0.6,
-    0.7,
-    0.8,
-    0.9,
-    1,
-    1.5,
-    2,
-    3,
-    5,
-    10,
-    60,
-    600,
-    3600,
-    86400,
-)
-"""Seconds. Fine below the goal of one second, coarse where a backlog is being worked off."""
-_SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
-_ROWS: Final = (1, 10, 50, 100, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000)
-_BYTES: Final = tuple(1024 * 4**step for step in range(9))  # 1 KiB to 64 MiB
+# Of a value nothing is known but its bucket: up to a minute, and of sizes, none is wider than a factor of 2.5.
+_BELOW_GOAL: Final = tuple(tenth / 10 for tenth in range(1, 11))
+"""Seconds: 0.1 to 1, the goal for scrape to commit, in tenths."""
+_BACKLOG: Final = (20, 30, 60, 120, 300, 600, 1200, 3600, 7200, 21_600, 43_200, 86_400)
+FRESHNESS_BUCKETS: Final = (0.05, *_BELOW_GOAL, 1.5, 2, 3, 5, 10, *_BACKLOG)
+"""Seconds. Fine below the goal of one second, coarse where a backlog of hours is being worked off."""
+_AGES: Final = (0.01, 0.02, 0.05, *sorted((*_BELOW_GOAL, 0.55)), 1.5, 2, 3, 5, 10, 20, 30, 60)
+"""Seconds. Most batches of a quiet pipeline are a little older than BATCH_TIMEOUT (0.5): a bucket ends right above."""
+_SECONDS: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30)
+_ROWS: Final = (*(step * 10**power for power in range(6) for step in (1, 2, 5)), 10**6)
+"""1, 2, 5, 10 ... to the largest BATCH_SIZE that is allowed."""
+_BYTES: Final = tuple(1024 * 2**step for step in range(17))  # 1 KiB to 64 MiB
 
 
 class WeightedHistogram(Collector):
@@ -111,7 +97,7 @@ class SinkMetrics:
         registry.register(self.freshness)
         self.batch_rows = histogram("batch_rows", "Rows in a batch.", _ROWS)
         self.batch_bytes = histogram("batch_bytes", "Size of a batch in COPY format.", _BYTES)
-        self.batch_age = histogram("batch_age_seconds", "First message read to commit.", _SECONDS)
+        self.batch_age = histogram("batch_age_seconds", "First message read to commit.", _AGES)
         self.decode_seconds = histogram("decode_seconds", "Decoding and mapping one poll's messages.", _SECONDS)
         self.seal_seconds = histogram("seal_seconds", "Formatting a batch for COPY.", _SECONDS)
         self.copy_seconds = histogram("copy_seconds", "Writing a batch's rows.", _SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from itertools import groupby
 from statistics import mean
 from typing import Any
 
@@ -27,7 +28,7 @@ from tests.integration.dashboards.dataset import (
     begin_of,
 )
 from tests.integration.dashboards.story import DASHBOARDS, QUERIES, Story, between, panel
-from tests.support.database import insert, register
+from tests.support.database import insert, register, value_of
 from tests.support.grafana_checks import Result
 from tests.support.grafana_dashboards import Use
 
@@ -372,6 +373,116 @@ def test_a_band_ends_with_the_last_sample_before_a_silence(story: Story, title: 
         result = between(story, panel(CARD_UID, title), last, back, {"host": A100_HOST, "gpu": str(gpu)})
     said = [(row[0], row[1] is None) for row in result.rows]
     assert said == [(last, False), (last + MINUTE, True), (back, False)]
+
+
+BANDS = ((CARD_UID, "Throttling"), (CARD_UID, "Tenants"), (HOST_UID, "Throttling"), (HOST_UID, "Status Timeline"))
+BY_USAGE = ("Tenants", "Status Timeline")
+"""Of them hours know the minute in which what they tell ended."""
+LEVELS = {"rows": (HOUR, SECOND), "minutes": (DAY, MINUTE), "hours": (10 * DAY, HOUR), "days": (400 * DAY, DAY)}
+"""Length of the range, and of what is read then."""
+NEXT = {SECOND: MINUTE, MINUTE: 2 * MINUTE, HOUR: 2 * MINUTE, DAY: 2 * MINUTE}
+"""How long after the end of what is known the next sample may be there: a scrape a minute, and its way."""
+
+
+def written(story: Story, samples: dict[dt.datetime, str]) -> dict[str, str | None]:
+    """A GPU with nothing but samples of these pods; variables that choose it."""
+    gpu = register(story.connection, min(samples), uuid="GPU-band", hostname="bands", index=0)
+    values = {"clocks_event_reasons": 0, "gpu_id": gpu}
+    insert(story.connection, [{"time": t, "pod": pod, "status_tag": pod, **values} for t, pod in samples.items()])
+    story.connection.execute("SELECT refresh_gpu_latest()")
+    return {"host": "bands", "gpu": str(gpu)}
+
+
+def drawn(
+    story: Story, where: tuple[str, str], choice: dict[str, str | None], to: tuple[dt.datetime, dt.timedelta]
+) -> list[tuple[dt.datetime, Any]]:
+    """(time, state) in a range of which end and length are given, changes only; without what is before the range."""
+    end, length = to
+    rows = [(row[0], row[-1]) for row in between(story, panel(*where), end - length, end, choice).rows]
+    return [next(same) for _, same in groupby(rows, key=lambda row: row[1])]
+
+
+def not_stored(story: Story) -> dt.datetime:
+    """Begin of a day of which no aggregate has anything."""
+    return begin_of(story.data.end, DAY) + DAY
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("where", BANDS, ids=" ".join)
+def test_a_band_ends_at_the_right_edge_as_soon_as_the_next_sample_is_late(
+    story: Story, where: tuple[str, str], level: str
+) -> None:
+    """Not five minutes later, when a minute after the last sample was its end all the time."""
+    length, width = LEVELS[level]
+    width = MINUTE if level == "hours" and where[1] in BY_USAGE else width
+    start = not_stored(story)
+    last = start + HOUR - SECOND
+    known = begin_of(last, width) + max(width, MINUTE)
+    with story.connection.transaction(force_rollback=True):
+        choice = written(story, {start + 58 * MINUTE: "a", last: "a"})
+        for over, ends in ((dt.timedelta(), []), (SECOND, [known])):
+            found = drawn(story, where, choice, (known + NEXT[width] + over, length))
+            assert [time for time, state in found if state is None] == ends
+            assert found[0][1] is not None
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("where", BANDS, ids=" ".join)
+def test_the_band_of_a_gpu_that_reports_once_a_minute_reaches_the_right_edge(
+    story: Story, where: tuple[str, str], level: str
+) -> None:
+    """COLLECTION_INTERVAL=60, five seconds on the way: the oldest newest sample there is, in each second of a minute
+    that differs: first and last."""
+    for second in (dt.timedelta(), 59 * SECOND):
+        start = not_stored(story) + second
+        samples = {start + number * MINUTE: "a" for number in range(20)}
+        end = max(samples) + MINUTE + 5 * SECOND
+        with story.connection.transaction(force_rollback=True):
+            found = drawn(story, where, written(story, samples), (end, LEVELS[level][0]))
+        assert [state is None for _, state in found] == [False]
+
+
+@pytest.mark.parametrize("level", ["rows", "minutes"])
+@pytest.mark.parametrize("where", BANDS, ids=" ".join)
+def test_within_the_range_a_silence_is_one_after_five_minutes(story: Story, where: tuple[str, str], level: str) -> None:
+    start = not_stored(story)
+    times = [start, start + 4 * MINUTE, start + 10 * MINUTE]
+    with story.connection.transaction(force_rollback=True):
+        found = drawn(story, where, written(story, dict.fromkeys(times, "a")), (times[-1], LEVELS[level][0]))
+    assert [time for time, state in found if state is None] == [times[1] + MINUTE]
+
+
+@pytest.mark.parametrize("title", ["Throttling", "Tenants"])
+def test_a_gap_is_not_in_the_legend_of_states(title: str) -> None:
+    """Grafana lists what NULL reads there, in a colour that nothing has."""
+    (found,) = [p for p in DASHBOARDS[CARD_UID].panels() if p["title"] == title]
+    hidden = {"matcher": {"id": "byRegexp", "options": "/.*/"}, "properties": [{"id": "noValue", "value": None}]}
+    assert hidden in found["fieldConfig"]["overrides"]
+
+
+@pytest.mark.parametrize("before", [10, 100, 130])
+@pytest.mark.parametrize("where", BANDS, ids=" ".join)
+def test_in_a_range_that_goes_on_what_is_so_now_is_drawn_until_now(
+    story: Story, where: tuple[str, str], before: int
+) -> None:
+    """ "Today", in the morning: not until midnight."""
+    with story.connection.transaction(force_rollback=True):
+        now = value_of(story.connection, "SELECT now()")
+        last = now - before * SECOND
+        found = drawn(story, where, written(story, {last: "a"}), (now + 2 * HOUR, 3 * HOUR))
+    end = last + MINUTE if before > 120 else max(now, last + MINUTE)
+    assert [time for time, state in found if state is None] == [end]
+
+
+@pytest.mark.parametrize("where", [where for where in BANDS if where[1] in BY_USAGE], ids=" ".join)
+def test_what_lies_within_another_row_of_its_hour_does_not_hide_its_end(story: Story, where: tuple[str, str]) -> None:
+    """Read from hours: "a" is one row around "b", and ended with the last sample."""
+    start = not_stored(story)
+    with story.connection.transaction(force_rollback=True):
+        choice = written(story, {start + n * MINUTE: "b" if 10 <= n < 15 else "a" for n in range(40)})
+        found = drawn(story, where, choice, (start + 3 * HOUR, 10 * DAY))
+    minutes = [(0, "a"), (10, "b"), (15, "a"), (40, None)]
+    assert found == [(start + n * MINUTE, state) for n, state in minutes]
 
 
 def test_of_a_band_only_changes_are_sent(story: Story) -> None:

@@ -101,6 +101,39 @@ def test_recent_status_changes_are_those_that_were_made(story: Story) -> None:
     assert result.column("before") == [*(tag for _, tag, _ in wanted[1:]), "idle"]
 
 
+def changes_of(story: Story, start: dt.datetime, tags: dict[int, str | None], length: dt.timedelta) -> list[Any]:
+    """Columns before and status, the first change first, of a host whose operator said `tags` so many seconds after
+    `start`, of which samples tell the same; of a GPU of another host they say something else."""
+    with story.connection.transaction(force_rollback=True):
+        gpu, other = (
+            register(story.connection, start - HOUR, uuid=f"GPU-{host}", hostname=host) for host in ("told", "other")
+        )
+        insert(story.connection, [{"time": start, "gpu_id": gpu, "status_tag": "idle"}])
+        insert(story.connection, [{"time": start + dt.timedelta(seconds=1), "gpu_id": other, "status_tag": "other"}])
+        for seconds, tag in tags.items():
+            time = start + dt.timedelta(seconds=seconds)
+            insert(story.connection, [{"time": time, "gpu_id": gpu, "status_tag": tag}])
+            story.connection.execute(
+                "INSERT INTO gpu_events (time, kind, hostname, source, code, detail) "
+                "VALUES (%s, 'status', 'told', 'mock', 0, jsonb_build_object('tag', %s::text))",
+                (time, tag),
+            )
+        end = start + HOUR
+        result = between(story, panel(HOST_UID, "Recent Status Changes"), end - length, end, {"host": "told"})
+    return list(zip(result.column("before"), result.column("status"), strict=True))[::-1]
+
+
+@pytest.mark.parametrize("length", [2 * HOUR, 12 * HOUR, 10 * DAY], ids=str)
+def test_before_the_first_change_it_was_what_samples_say(story: Story, length: dt.timedelta) -> None:
+    """What the collector found when it started no event tells. Later ones follow each other, over "nothing" too."""
+    start = begin_of(story.data.end, HOUR) + HOUR  # nothing of that hour is stored
+    assert changes_of(story, start, {90: "bench", 190: "prod"}, length) == [("idle", "bench"), ("bench", "prod")]
+    assert changes_of(story, start, {90: None, 190: "prod"}, length) == [("idle", None), (None, "prod")]
+    assert changes_of(story, start, {361: "bench"}, length) == [(None, "bench")], "over five minutes ago"
+    of_rows = "idle" if length <= 6 * HOUR else None
+    assert changes_of(story, start, {30: "bench"}, length) == [(of_rows, "bench")], "of minutes only whole ones tell"
+
+
 @pytest.mark.parametrize(("name", "width"), [("6 h", MINUTE), ("2 days", MINUTE), ("30 days", HOUR)])
 def test_energy_is_what_the_counter_grew(story: Story, name: str, width: dt.timedelta) -> None:
     """kWh by GPU, over a restart of the counter, and over the time in which one was lost: its counter went on."""

@@ -267,6 +267,23 @@ def test_a_board_of_which_an_instance_reports_is_not_down(story: Story) -> None:
     assert "exporter down" not in after
 
 
+@pytest.mark.parametrize("source", [f"{P40_HOST}:9400", f"https://{P40_HOST}.lab.example:9400/metrics"])
+def test_an_exporter_that_was_never_read_is_among_the_events_of_its_host(story: Story, source: str) -> None:
+    """As State says of it that it is down."""
+    with story.connection.transaction(force_rollback=True):
+        exporter_down(story, story.data.end - 2 * MINUTE, source=source, host=None)
+        card = {"host": P40_HOST, "gpu": str(story.data.gpu_ids[p40s(story)[0]])}
+        marks = [
+            between(story, use, story.data.end - HOUR, story.data.end, card).rows
+            for use in QUERIES
+            if use.dashboard in (HOST_UID, CARD_UID) and use.title == "Exporters"
+        ]
+        events = between(story, panel(CARD_UID, "Events"), story.data.end - HOUR, story.data.end, card).rows
+    assert len(marks) == 2
+    assert all(any(source in str(row) for row in rows) for rows in marks)
+    assert any(source in str(row) for row in events)
+
+
 def test_what_was_told_last_is_found_by_its_index(story: Story) -> None:
     """Events are kept for good. Rows are few here, so that the server would read them all: that is forbidden."""
     for ctes, relation, index in (

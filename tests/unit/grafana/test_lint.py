@@ -14,6 +14,7 @@ from grafana_foundation_sdk.models import units
 
 from grafana import panels, style
 from grafana.host_runs import WHAT_TO_DO
+from grafana.pipeline import NO_EXPORTER, NO_MOCK
 from grafana.style import Thresholds
 from tests.support.grafana_dashboards import Dashboard, committed
 from tests.support.grafana_sql import parse_duration
@@ -178,12 +179,13 @@ def queries_are_bounded_in_time(d: Dashboard) -> Problems:
 
 
 def nothing_is_drawn_over_gaps(d: Dashboard) -> Problems:
-    """But over the nulls that another series' samples make."""
+    """But over the nulls that another series' samples make; Prometheus' series are all at the same times."""
     for panel in d.panels():
         config = panel["fieldConfig"]
         everywhere = [o["properties"] for o in config["overrides"] if o["matcher"]["options"] == "/.*/"]
         spans = [p["value"] for properties in everywhere for p in properties if p["id"] == "custom.spanNulls"]
-        if panel["type"] == "timeseries" and config["defaults"]["custom"].get("spanNulls") != panels.SILENCE:
+        short = panels.SILENCE if panel["datasource"]["type"] != "prometheus" else False
+        if panel["type"] == "timeseries" and config["defaults"]["custom"].get("spanNulls") != short:
             yield panel["title"], "spanNulls"
         several = any("AS metric" in target.get("rawSql", "") for target in panel["targets"])
         if panel["type"] == "state-timeline" and spans != ([panels.SILENCE] if several else []):
@@ -192,7 +194,7 @@ def nothing_is_drawn_over_gaps(d: Dashboard) -> Problems:
 
 def unknown_is_said(d: Dashboard) -> Problems:
     for panel in d.panels():
-        known = (style.NO_VALUE, style.NONE, style.NOT_YET, WHAT_TO_DO)
+        known = (style.NO_VALUE, style.NONE, style.NOT_YET, WHAT_TO_DO, NO_EXPORTER, NO_MOCK)
         if panel["fieldConfig"]["defaults"].get("noValue") not in known:
             yield panel["title"], "noValue"
 

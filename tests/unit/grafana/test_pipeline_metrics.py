@@ -10,6 +10,8 @@ from typing import Any, cast
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 
+from grafana import style
+from grafana.pipeline import NO_EXPORTER, NO_MOCK
 from mock_dcgm.server import Telemetry
 from services.collector.deliver import Counts
 from services.collector.metrics import CollectorMetrics
@@ -60,6 +62,31 @@ def test_every_step_of_the_pipeline_is_shown() -> None:
     for part in ("collector_up", "samples_scraped", "lag_messages", "freshness_seconds", "batch_rows", "batches_total",
                  "dead_letters_total", "spool_bytes", "retries_total", "reading_age", "read_failures"):  # fmt: skip
         assert part in text, part
+
+
+def test_gauges_over_time_end_where_samples_end() -> None:
+    """A bare gauge is repeated for five minutes when Prometheus itself was away."""
+    bare = []
+    for panel in PIPELINE.panels():
+        drawn = [t["expr"] for t in panel["targets"] if not t.get("instant") and "[$__interval]" not in t["expr"]]
+        bare += [(panel["title"], m) for e in drawn for m in re.findall(r"\b(?:gpumon_\w+|up)\b(?!\[)", e)]
+    assert bare == []
+
+
+def test_where_a_histogram_is_shown_its_mean_comes_first() -> None:
+    shown = [[t["expr"] for t in p["targets"]] for p in PIPELINE.panels() if "histogram_quantile" in str(p["targets"])]
+    assert len(shown) == 3
+    for expressions in shown:
+        quantiles = {re.findall(r"(\w+)_bucket", e)[0] for e in expressions if "histogram_quantile" in e}
+        first = [re.findall(r"(\w+)_sum.*\1_count", e) for e in expressions[: len(quantiles)]]
+        assert {name for names in first for name in names} == quantiles
+
+
+def test_nothing_is_called_none_without_a_look() -> None:
+    """A text of a panel cannot tell no events from no scrapes."""
+    texts = {panel["fieldConfig"]["defaults"]["noValue"] for panel in PIPELINE.panels()}
+    assert style.NONE not in texts
+    assert texts == {style.NO_VALUE, NO_EXPORTER, NO_MOCK}
 
 
 def test_legends_name_labels_that_the_query_keeps() -> None:
