@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Final, LiteralString
 
@@ -83,6 +84,7 @@ class Ledger:
         return Consumer({
             "bootstrap.servers": self._servers, "group.id": "gpumon-demo-ledger",
             "enable.auto.commit": False, "auto.offset.reset": "earliest",
+            "log_level": 2,  # no lines of its own between ours: that the broker is away says the pipeline
         })  # fmt: skip
 
     def open(self) -> int:
@@ -96,21 +98,26 @@ class Ledger:
 
     def _read(self, begin: Mapping[Place, int]) -> None:
         consumer = self._client()  # of this thread alone: a client lets one thread in at a time
-        consumer.assign([TopicPartition(*place, offset) for place, offset in begin.items()])
-        while not self._enough.is_set():
-            for message in consume(consumer, AT_ONCE, POLL_SECONDS):
-                self._tally.add(message)
-        consumer.close()
+        with closing(consumer):
+            consumer.assign([TopicPartition(*place, offset) for place, offset in begin.items()])
+            while not self._enough.is_set():
+                for message in consume(consumer, AT_ONCE, POLL_SECONDS):
+                    self._tally.add(message)
 
     @property
     def _topics(self) -> tuple[str, str]:
         return (self._settings.kafka_topic, self._settings.kafka_topic_invalid)
 
-    def drain(self, within: float) -> bool:
+    def drain(self, within: float, check: Callable[[], None]) -> bool:
         """Wait until the sink has written up to the end of the raw topic; False after `within` seconds. The end of now:
-        our collector has stopped, and others may go on."""
+        our collector has stopped, and others may go on. `check` raises when it never will."""
         ends = {place: end for place, end in self._end_offsets(self._settings.kafka_topic).items() if end > 0}
-        return _until(lambda: self._written(ends), within)
+
+        def written() -> bool:
+            check()
+            return self._written(ends)
+
+        return _until(written, within)
 
     def _written(self, ends: Mapping[Place, int]) -> bool:
         query = "SELECT partition, max(next_offset) FROM kafka_offsets WHERE topic = %s AND cluster_id = %s GROUP BY 1"
@@ -120,17 +127,23 @@ class Ledger:
             )
         return all(done.get(partition, 0) >= end for (_, partition), end in ends.items())
 
-    def close(self) -> Balance:
+    def balance(self) -> Balance:
         """What has come since `open`. What could not be read in time is missing, and the balance wrong."""
         ends = self._end_offsets(*self._topics)
         _until(lambda: self._tally.has_reached(ends), CAUGHT_UP_WITHIN_SECONDS)
+        self._end_reader()
+        published, dead = (self._tally.of_own[topic] for topic in self._topics)
+        return Balance(published, self._count(_OWN_ROWS) - self._rows, dead, self._count(_OWN_GPUS))
+
+    def close(self) -> None:
+        """Let go of the broker, whatever has happened; before it stops. Call once."""
+        self._end_reader()
+        self._consumer.close()
+
+    def _end_reader(self) -> None:
         self._enough.set()
         if self._reader is not None:
             self._reader.join()
-        published, dead = (self._tally.of_own[topic] for topic in self._topics)
-        balance = Balance(published, self._count(_OWN_ROWS) - self._rows, dead, self._count(_OWN_GPUS))
-        self._consumer.close()
-        return balance
 
     def _count(self, query: LiteralString) -> int:
         with psycopg.connect(self._dsn) as connection:
@@ -158,7 +171,7 @@ def _until(condition: Callable[[], bool], within: float) -> bool:
 
 
 def verdict(balance: Balance, last: Progress, *, drained: bool) -> dict[str, object]:
-    """The JSON object of `gpumon demo --json`. ok: something was published, and every event of it is a row."""
+    """The JSON object of `gpumon demo --json`. ok: no shortfall."""
     return {
         "scraped_samples": int(last.scraped),
         "published_events": balance.published,
@@ -168,8 +181,22 @@ def verdict(balance: Balance, last: Progress, *, drained: bool) -> dict[str, obj
         "gpus": balance.gpus,
         "freshness_seconds_p50": _rounded(last.freshness_p50),
         "freshness_seconds_p99": _rounded(last.freshness_p99),
-        "ok": drained and 0 < balance.published == balance.rows and balance.dead_letters == 0 and last.evicted == 0,
+        "targets_down": int(last.targets_down),
+        "ok": not shortfalls(balance, last, drained=drained),
     }
+
+
+def shortfalls(balance: Balance, last: Progress, *, drained: bool) -> list[str]:
+    """What is missing: something was published, every event of it is a row, and it went on to the end."""
+    found = {
+        "the sink had not written all in time": not drained,
+        "nothing was published": balance.published == 0,
+        f"{balance.published} events were published, {balance.rows} rows inserted": balance.published != balance.rows,
+        f"{balance.dead_letters} dead letters": balance.dead_letters > 0,
+        f"the broker dropped {last.evicted:.0f} messages before the sink read them": last.evicted > 0,
+        f"at the end all {last.targets:.0f} targets were down": 0 < last.targets <= last.targets_down,
+    }
+    return [text for text, true in found.items() if true]
 
 
 def _rounded(value: float | None) -> float | None:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import logging
+import secrets
+import shlex
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from services.demo import ports, prometheus
-from services.demo.process import RoleFailedError, RoleProcess, free_port
+from services.demo.process import LOOK_EVERY_SECONDS, RoleFailedError, RoleProcess, StoppedError, free_port
 from services.embedded.broker import EmbeddedBroker
 from services.embedded.timescale import EmbeddedTimescale
 from services.settings import Settings
-
-log = logging.getLogger("demo")
 
 Say = Callable[[str], None]
 TICK_JOBS_SECONDS = 30
@@ -37,44 +37,51 @@ class Plan:
     """Logs, spool, target file."""
     database: Path | None
     """Directory of the embedded database, None keeps it in memory."""
+    seed: int | None = None
+    """Of the GPUs' UUIDs, where somebody wants certain ones."""
 
 
 class Pipeline:
     """mock -> collector -> broker -> sink -> TimescaleDB as processes of this machine."""
 
-    def __init__(self, plan: Plan, settings: Settings, say: Say) -> None:
-        self._plan, self._settings, self._say = plan, settings, say
+    def __init__(self, plan: Plan, settings: Settings, say: Say, stop: threading.Event) -> None:
+        """`stop` ends a start that is under way."""
+        self._plan, self._settings, self._say, self._stop = plan, settings, say, stop
         self._broker = EmbeddedBroker([settings.kafka_topic, settings.kafka_topic_invalid, settings.kafka_topic_events])
         self._database: EmbeddedTimescale | None = None
         self._ports = ports.Ports()
         self._variables: dict[str, str] = {}
+        self._servers: dict[str, EmbeddedBroker | EmbeddedTimescale] = {}
+        self._ended: set[str] = set()
         self.mock_port = 0
         self.dsn = ""
         self.bootstrap = ""
         self.roles: dict[str, RoleProcess] = {}
 
     def start(self) -> None:
-        """Returns when every role is started. Raises RoleFailedError, EmbeddedBrokerError, EmbeddedTimescaleError, or
-        OSError where no port is free."""
+        """Returns when every role is started. Raises RoleFailedError, EmbeddedBrokerError, EmbeddedTimescaleError,
+        OSError where no port is free, and StoppedError after the step in which we were told to stop."""
         if not self._ports.first:
             self._say("another demo runs on this machine and has the usual ports: this one takes free ones")
         for directory in ("logs", "spool"):
             (self._plan.directory / directory).mkdir(parents=True, exist_ok=True)
-        self._start_database()
-        self._start_broker()
-        self._variables = {"KAFKA_BOOTSTRAP": self.bootstrap, "TIMESCALE_DSN": self.dsn, **self._topics, **OF_ITS_OWN}
-        self._role("migrate", ["migrate"]).wait(MIGRATE_WITHIN_SECONDS)
-        del self.roles["migrate"]
-        self._start_mock()
-        self._start_sink()
-        self._start_collector()
-        self._write_prometheus()
+        self._targets.unlink(missing_ok=True)  # of an earlier run: its mock is gone
+        for step in (
+            self._start_database, self._start_broker, self._migrate, self._start_mock,
+            self._start_sink, self._start_collector, self._write_prometheus,
+        ):  # fmt: skip
+            self._go_on()
+            step()
+
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise StoppedError
 
     def _start_database(self) -> None:
         if self._settings.timescale_dsn is None:
             port = self._ports.usual(ports.DATABASE)
             self._database = EmbeddedTimescale(self._plan.database, port=port, tick_jobs=TICK_JOBS_SECONDS)
-            self._database.start()
+            self._servers["TimescaleDB"] = self._database.start()
             self.dsn = self._database.dsn
             kept = f"kept in {self._plan.database}" if self._plan.database else "in memory, gone at the end"
             self._say(f"TimescaleDB (embedded, {kept}): psql '{self.dsn}'")
@@ -87,9 +94,14 @@ class Pipeline:
             self.bootstrap = self._settings.kafka_bootstrap
             self._say(f"Kafka: {self.bootstrap} (KAFKA_BOOTSTRAP)")
         else:
-            self._broker.start()
+            self._servers["Kafka broker"] = self._broker.start()
             self.bootstrap = self._broker.bootstrap
             self._say(f"Kafka (embedded): {self.bootstrap}, topic {self._settings.kafka_topic}")
+
+    def _migrate(self) -> None:
+        self._variables = {"KAFKA_BOOTSTRAP": self.bootstrap, "TIMESCALE_DSN": self.dsn, **self._topics, **OF_ITS_OWN}
+        self._role("migrate", ["migrate"]).wait(MIGRATE_WITHIN_SECONDS, self._stop)
+        del self.roles["migrate"]
 
     def _start_mock(self) -> None:
         wanted = self._settings.mock_port
@@ -97,9 +109,10 @@ class Pipeline:
         self.mock_port = free_port(wanted) if named else self._ports.usual(wanted)
         if self.mock_port != wanted and (named or self._ports.first):
             self._say(f"port {wanted} is taken: the mock uses {self.mock_port}")
+        seed = self._seed()
         mock = self._role("mock", [
             "mock", "--port", str(self.mock_port), "--gpus", str(self._plan.gpus), "--hosts", str(self._plan.hosts),
-            "--interval", f"{self._plan.interval:g}", "--write-targets", str(self._targets), "--seed", str(self._seed),
+            "--interval", f"{self._plan.interval:g}", "--write-targets", str(self._targets), "--seed", str(seed),
         ])  # fmt: skip
         self._wait_for_mock()
         self._say(
@@ -107,12 +120,28 @@ class Pipeline:
             f" (on itself: http://127.0.0.1:{mock.ops_port}/metrics)"
         )
 
-    @property
     def _seed(self) -> int:
-        """Of the GPUs' UUIDs. Always the same, so that a database that is kept has the same GPUs again; other GPUs than
-        those of a demo that is there already, where both may write into one database."""
-        shared = self._settings.timescale_dsn is not None or "kafka_bootstrap" in self._settings.model_fields_set
-        return self.mock_port if shared and not self._ports.first else 0
+        """Of the GPUs' UUIDs. With servers of our own always the same, so that a database that is kept has the same
+        GPUs again. In servers of others a random one: the demo whose they are, or another, may report there, and of two
+        that show the same GPUs neither balance is right."""
+        if self._plan.seed is not None:
+            return self._plan.seed
+        if self._settings.timescale_dsn is None and "kafka_bootstrap" not in self._settings.model_fields_set:
+            return 0
+        seed = secrets.randbelow(2**31)
+        self._say(f"others may report to these servers: GPUs of a random seed; the same ones again: --seed {seed}")
+        return seed
+
+    @property
+    def export(self) -> str:
+        """The shell's line with which other commands use our servers and our spool."""
+        dsn = self.dsn.replace("'", "'\\''")
+        spool = shlex.quote(str(self._spool))
+        return f"export KAFKA_BOOTSTRAP={shlex.quote(self.bootstrap)} TIMESCALE_DSN='{dsn}' SPOOL_DIR={spool}"
+
+    @property
+    def _spool(self) -> Path:
+        return self._plan.directory / "spool"
 
     def gpu_uuids(self) -> frozenset[str]:
         """Of the mock's GPUs. Raises RoleFailedError."""
@@ -125,10 +154,11 @@ class Pipeline:
         """The collector looks at its target files every few seconds only: they must be there when it starts."""
         deadline = time.monotonic() + MOCK_WITHIN_SECONDS
         while self.roles["mock"].get("/health", self.mock_port) is None or not self._targets.exists():
+            self._go_on()
             self.roles["mock"].check()
             if time.monotonic() > deadline:
                 raise RoleFailedError(f"mock did not answer on port {self.mock_port}\n{self.roles['mock'].tail()}")
-            time.sleep(0.05)
+            time.sleep(LOOK_EVERY_SECONDS)
 
     def _start_sink(self) -> None:
         self._variables["KAFKA_GROUP_PROTOCOL"] = "consumer"  # joins in 0.1 s, the classic protocol takes 3 s
@@ -139,7 +169,7 @@ class Pipeline:
         self._variables |= {
             "TARGETS_FILES": str(self._targets),
             "COLLECTION_INTERVAL": f"{self._plan.interval:g}",
-            "SPOOL_DIR": str(self._plan.directory / "spool"),
+            "SPOOL_DIR": str(self._spool),
             "STATUS_FILE": str(self._plan.directory / "status.json"),
         }
         collector = self._role("collector", ["collector"])
@@ -167,12 +197,25 @@ class Pipeline:
         return self.roles[name]
 
     def check(self) -> None:
-        """Raises RoleFailedError when a part has ended by itself."""
-        for role in self.roles.values():
-            role.check()
+        """Raises RoleFailedError when a part has ended by itself. Servers first: without them the roles fail too."""
+        for name, server in self._servers.items():
+            if not server.running:
+                raise RoleFailedError(f"the embedded {name} has ended by itself: without it the demo cannot go on")
+        for name, role in self.roles.items():
+            if name not in self._ended:
+                role.check()
+
+    def cause(self, error: Exception) -> Exception:
+        """What is behind an error: the part that has ended, where one has."""
+        try:
+            self.check()
+        except RoleFailedError as ended:
+            return ended
+        return error
 
     def stop_role(self, name: str) -> None:
         if name in self.roles:
+            self._ended.add(name)
             self.roles[name].stop()
 
     def stop(self) -> None:

@@ -9,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -23,10 +25,16 @@ FIRST_PORT = 15000
 """Of those handed out; lower ones are many services' usual ones."""
 ATTEMPTS = 200
 """Random ports tried before giving up: of more than 17,000 nearly all are free."""
+LOOK_EVERY_SECONDS = 0.05
+"""Whether what we wait for has come, or a signal to stop."""
 
 
 class RoleFailedError(Exception):
-    """A role ended or did not become ready; the message ends with the last lines of its log."""
+    """A part ended or did not become ready; of a role, the message ends with the last lines of its log."""
+
+
+class StoppedError(Exception):
+    """We were told to stop before the demo had begun."""
 
 
 def free_port(preferred: int = 0) -> int:
@@ -118,15 +126,16 @@ class RoleProcess:
         if self._process.poll() is not None:
             raise RoleFailedError(f"{self.name} {_ending(self._process.returncode)}\n{self.tail()}")
 
-    def wait(self, seconds: float) -> int:
-        """Exit status of a role that ends by itself. Raises RoleFailedError on time-out or failure."""
-        try:
-            status = self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            raise RoleFailedError(f"{self.name} did not finish within {seconds:.0f} s\n{self.tail()}") from None
+    def wait(self, seconds: float, stop: threading.Event) -> None:
+        """Until a role that ends by itself has done so. Raises RoleFailedError on time-out or failure, StoppedError."""
+        deadline = time.monotonic() + seconds
+        while (status := self._process.poll()) is None:
+            if time.monotonic() > deadline:
+                raise RoleFailedError(f"{self.name} did not finish within {seconds:.0f} s\n{self.tail()}")
+            if stop.wait(LOOK_EVERY_SECONDS):
+                raise StoppedError
         if status != 0:
             raise RoleFailedError(f"{self.name} {_ending(status)}\n{self.tail()}")
-        return status
 
     def stop(self) -> None:
         """SIGTERM, then SIGKILL after STOP_WITHIN_SECONDS."""

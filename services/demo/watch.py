@@ -29,6 +29,10 @@ class Readings:
         """Sum over all series of `name` that carry `labels`; 0 when there is none yet."""
         return sum(s.value for s in self._named(name) if labels.items() <= s.labels.items())
 
+    def count(self, name: str, value: float) -> int:
+        """Series of `name` that have this value."""
+        return sum(s.value == value for s in self._named(name))
+
     def quantile(self, name: str, q: float) -> float | None:
         """Quantile of a histogram as Prometheus' histogram_quantile() gives it; None without observations."""
         buckets: dict[float, float] = {}
@@ -66,6 +70,9 @@ class Progress:
     """Monotonic seconds."""
     scraped: float = 0
     """Exposition samples read by the collector."""
+    targets: float = 0
+    targets_down: float = 0
+    """Whose last scrape failed."""
     rows: float = 0
     duplicates: float = 0
     dead: float = 0
@@ -87,6 +94,7 @@ class Progress:
             f"lag {lag:>5}  freshness p50 {_seconds(self.freshness_p50)} p99 {_seconds(self.freshness_p99)}"
             + (f"  spooled {self.spooled:.0f}" if self.spooled else "")
             + (f"  dead letters {self.dead:.0f}" if self.dead else "")
+            + (f"  targets down {self.targets_down:.0f} of {self.targets:.0f}" if self.targets_down else "")
         )
 
 
@@ -106,6 +114,8 @@ def _of_collector(says: Readings, before: Progress) -> Progress:
     return replace(
         before,
         scraped=says.total("gpumon_collector_samples_scraped_total"),
+        targets=says.total("gpumon_collector_targets"),
+        targets_down=says.count("gpumon_collector_up", 0),
         spooled=says.total("gpumon_collector_spool_records"),
     )
 

@@ -193,6 +193,25 @@ def test_a_host_that_is_set_up_for_itself_does_not_get_into_the_demo(demo: Any, 
     assert {path.name for path in home.iterdir()} == {".env", "status.json"}
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+@pytest.mark.parametrize(
+    ("command", "part"),
+    [
+        pytest.param("server.mjs", "TimescaleDB", id="database"),
+        pytest.param("services broker", "Kafka broker", id="broker", marks=pytest.mark.long),  # sink and collector wait
+    ],
+)
+def test_a_server_that_was_killed_is_named(command: str, part: str, demo: Any) -> None:
+    started: Demo = demo("--gpus", "4", "--interval", "0.5")
+    started.wait_for(AT_WORK)
+    processes = descendants(started.process.pid)
+    os.kill(next(pid for pid, line in processes.items() if command in line), signal.SIGKILL)
+    assert started.process.wait(60) == 1
+    assert f"gpumon demo: the embedded {part} has ended by itself" in started.progress
+    assert "%3|" not in started.progress, "librdkafka's own lines"
+    assert still_there(processes) == {}
+
+
 def test_data_dir_twice(demo: Any, tmp_path: Path) -> None:
     """A new broker counts from zero: the offsets of the old one must not make the sink skip or wait."""
     data = str(tmp_path / "data")

@@ -8,6 +8,7 @@ a short list, with its reason; its name must be one that the services have.
 from __future__ import annotations
 
 import re
+import threading
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         patch.delenv("TIMESCALE_DSN", raising=False)
         patch.delenv("KAFKA_BOOTSTRAP", raising=False)
         settings = load(mock_port=free_port())
-        pipeline = Pipeline(Plan(GPUS, HOSTS, 1.0, directory, None), settings, lambda _text: None)
+        pipeline = Pipeline(Plan(GPUS, HOSTS, 1.0, directory, None), settings, lambda _text: None, threading.Event())
         try:
             pipeline.start()
             with ExporterProcess(directory, "--mock", "H100=2", NODE_NAME="dock") as exporter:

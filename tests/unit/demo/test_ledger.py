@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import closing
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import ClassVar, cast
 
+import pytest
 from confluent_kafka import KafkaError
 
-from services.demo.ledger import Tally
+from services.bus.message import Message
+from services.demo import ledger
+from services.demo.ledger import Ledger, Tally
+from services.demo.pipeline import Pipeline
+from services.demo.process import RoleFailedError
+from services.settings import load
+from tests.support.processes import wait_until
 
 TOPIC, INVALID = "gpu-metrics-raw", "gpu-metrics-invalid"
 
@@ -66,3 +77,46 @@ def test_an_error_of_the_connection_is_no_message() -> None:
     tally = Tally(frozenset({"GPU-1"}), {})
     tally.add(Read(5, b"GPU-1", problem=KafkaError(KafkaError._TRANSPORT)))
     assert (tally.of_own, tally.next) == ({}, {})
+
+
+class Client:
+    """In the place of librdkafka's consumer."""
+
+    open: ClassVar[list[Client]] = []
+
+    def __init__(self, _: object) -> None:
+        self.open.append(self)
+
+    def assign(self, _: object) -> None: ...
+
+    def consume(self, _most: int, _timeout: float) -> list[Message]:
+        return []
+
+    def close(self) -> None:
+        self.open.remove(self)
+
+
+def test_closed_it_leaves_no_client_and_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that stays says on stderr for ever that the broker is gone."""
+    monkeypatch.setattr(ledger, "Consumer", Client)
+    monkeypatch.setattr(Ledger, "_count", lambda *_: 0)
+    monkeypatch.setattr(Ledger, "_end_offsets", lambda *_: {})
+    pipeline = SimpleNamespace(dsn="", bootstrap="", gpu_uuids=frozenset)
+    book = Ledger(cast("Pipeline", pipeline), load())
+    book.open()
+    wait_until(lambda: len(Client.open) == 2, within=10, what="the reader's client")
+    book.close()
+    assert Client.open == []
+    assert "ledger" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_wait_for_the_sink_ends_with_the_part_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check() -> None:
+        raise RoleFailedError("the embedded TimescaleDB has ended")
+
+    monkeypatch.setattr(ledger, "Consumer", Client)
+    monkeypatch.setattr(Ledger, "_end_offsets", lambda *_: {(TOPIC, 0): 5})
+    monkeypatch.setattr(Ledger, "_written", lambda *_: False)
+    book = Ledger(cast("Pipeline", SimpleNamespace(dsn="", bootstrap="", gpu_uuids=frozenset)), load())
+    with closing(book), pytest.raises(RoleFailedError, match="TimescaleDB"):
+        book.drain(30, check)

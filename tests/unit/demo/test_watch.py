@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from services.demo.ledger import Balance, verdict
+from services.demo.ledger import Balance, shortfalls, verdict
 from services.demo.process import free_port
-from services.demo.run import _check, _plan
-from services.demo.watch import Progress, Readings, histogram_quantile
+from services.demo.run import _check
+from services.demo.session import _has_begun, _plan
+from services.demo.watch import Progress, Readings, _of_collector, histogram_quantile
 from services.settings import load
 from tests.support.processes import free_port as a_port
 
@@ -55,19 +56,47 @@ GOOD = Balance(published=10, rows=10, dead_letters=0, gpus=2)
 
 
 @pytest.mark.parametrize(
-    ("balance", "evicted", "drained", "ok"),
+    ("balance", "last", "drained", "says"),
     [
-        (GOOD, 0, True, True),
-        (Balance(10, 9, 0, 2), 0, True, False),
-        (Balance(0, 0, 0, 0), 0, True, False),
-        (Balance(10, 10, 1, 2), 0, True, False),
-        (GOOD, 1, True, False),
-        (GOOD, 0, False, False),
+        pytest.param(GOOD, {}, True, [], id="all rows"),
+        pytest.param(Balance(10, 9, 0, 2), {}, True, ["10 events were published, 9 rows"], id="a row is missing"),
+        pytest.param(Balance(0, 0, 0, 0), {}, True, ["nothing was published"], id="nothing published"),
+        pytest.param(Balance(10, 10, 1, 2), {}, True, ["1 dead letters"], id="a dead letter"),
+        pytest.param(GOOD, {"evicted": 1}, True, ["dropped 1 messages"], id="evicted by the broker"),
+        pytest.param(GOOD, {}, False, ["not written all in time"], id="not drained"),
+        pytest.param(GOOD, {"targets": 2, "targets_down": 2}, True, ["all 2 targets were down"], id="all down"),
+        pytest.param(GOOD, {"targets": 2, "targets_down": 1}, True, [], id="one answers"),
     ],
-    ids=["all rows", "a row is missing", "nothing published", "a dead letter", "evicted by the broker", "not drained"],
 )
-def test_ok_only_when_every_event_is_a_row(balance: Balance, evicted: int, drained: bool, ok: bool) -> None:
-    assert verdict(balance, Progress(at=0, evicted=evicted), drained=drained)["ok"] is ok
+def test_ok_only_when_every_event_is_a_row(
+    balance: Balance, last: dict[str, float], drained: bool, says: list[str]
+) -> None:
+    progress = Progress(at=0, **last)
+    assert verdict(balance, progress, drained=drained)["ok"] is (not says)
+    found = shortfalls(balance, progress, drained=drained)
+    assert len(found) == len(says)
+    assert all(part in text for part, text in zip(says, found, strict=True))
+
+
+def test_a_target_whose_last_scrape_failed_is_down() -> None:
+    says = 'gpumon_collector_targets 3\ngpumon_collector_up{target="a"} 0\ngpumon_collector_up{target="b"} 1\n'
+    now = _of_collector(Readings.parse(says), Progress(at=0))
+    assert (now.targets, now.targets_down) == (3, 1), "one of them was not scraped yet"
+    assert "targets down 1 of 3" in now.line(Progress(at=0))
+
+
+@pytest.mark.parametrize(
+    ("balance", "last", "begun"),
+    [
+        (Balance(0, 0, 0, 0), {}, False),
+        (GOOD, {}, True),
+        (Balance(0, 0, 0, 0), {"scraped": 50}, True),
+        (Balance(0, 0, 0, 0), {"targets": 2, "targets_down": 2}, True),
+    ],
+    ids=["not yet", "published", "scraped, and lost", "nothing to scrape"],
+)
+def test_a_stop_before_the_first_scrape_is_no_failure(balance: Balance, last: dict[str, float], begun: bool) -> None:
+    assert _has_begun(balance, Progress(at=0, **last)) is begun
 
 
 def test_line_shows_rates_and_says_unknown_where_it_is() -> None:
@@ -79,7 +108,9 @@ def test_line_shows_rates_and_says_unknown_where_it_is() -> None:
 
 
 def _arguments(**given: object) -> argparse.Namespace:
-    return argparse.Namespace(**{"gpus": 8, "hosts": None, "interval": 1.0, "seconds": None, "data_dir": None, **given})
+    return argparse.Namespace(
+        **{"gpus": 8, "hosts": None, "interval": 1.0, "seconds": None, "data_dir": None, "seed": None, **given}
+    )
 
 
 def test_hosts_follow_from_gpus(tmp_path: Path) -> None:
