@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
+import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,28 +47,33 @@ def run_live(gpus: int, interval: float, seconds: float) -> LiveRun:
     settings = load()
     with tempfile.TemporaryDirectory(prefix="gpumon-bench-") as scratch:
         plan = Plan(gpus, max(1, gpus // 8), interval, Path(scratch), None)
-        pipeline = Pipeline(plan, settings, lambda _text: None)
+        pipeline = Pipeline(plan, settings, lambda _text: None, threading.Event())
         try:
             pipeline.start()
-            ledger = Ledger(pipeline, settings)
-            ledger.open()
-            time.sleep(interval)  # the first scrape is cold: every GPU, label and identity is new
-            before, began = _busy(pipeline), time.monotonic()
-            time.sleep(seconds)
-            pipeline.check()
-            span = time.monotonic() - began
-            cores = {name: (busy - before[name]) / span for name, busy in _busy(pipeline).items()}
-            resident = {name: resident_mib(role.pid) for name, role in pipeline.roles.items()}
-            pipeline.stop_role("collector")
-            if not ledger.drain(DRAIN_SECONDS):
-                raise RuntimeError(f"{gpus} GPUs: the sink did not catch up within {DRAIN_SECONDS:.0f} s")
-            progress = look(pipeline.roles)
-            balance = ledger.close()
+            with closing(Ledger(pipeline, settings)) as ledger:
+                ledger.open()
+                cores = _measured(pipeline, interval, seconds)
+                resident = {name: resident_mib(role.pid) for name, role in pipeline.roles.items()}
+                pipeline.stop_role("collector")
+                if not ledger.drain(DRAIN_SECONDS, pipeline.check):
+                    raise RuntimeError(f"{gpus} GPUs: the sink did not catch up within {DRAIN_SECONDS:.0f} s")
+                progress = look(pipeline.roles)
+                balance = ledger.balance()
         finally:
             pipeline.stop()
     if balance.published != balance.rows:
         raise RuntimeError(f"{gpus} GPUs: {balance.published} events published, {balance.rows} rows")
     return LiveRun(balance, progress, resident, cores)
+
+
+def _measured(pipeline: Pipeline, interval: float, seconds: float) -> dict[str, float]:
+    """Cores busy by role over `seconds`."""
+    time.sleep(interval)  # the first scrape is cold: every GPU, label and identity is new
+    before, began = _busy(pipeline), time.monotonic()
+    time.sleep(seconds)
+    pipeline.check()
+    span = time.monotonic() - began
+    return {name: (busy - before[name]) / span for name, busy in _busy(pipeline).items()}
 
 
 def _busy(pipeline: Pipeline) -> dict[str, float]:
