@@ -33,8 +33,8 @@ NOW: Final = f"""{presence(chosen())}, now AS MATERIALIZED (
         v.row_remap_failure, v.row_remap_pending
     FROM inventory g JOIN presence p USING (gpu_id) LEFT JOIN v_latest_gpu_metrics v USING (gpu_id)
 )"""
-"""CTEs: the same of each GPU and MIG instance, with the newest sample's values. Materialized: of "those that report" the
-planner expects five, and would put together the newest samples of all for each of them (6 s of 1,000 GPUs)."""
+"""CTEs: the same of each GPU and MIG instance, with the newest sample's values. Materialized: of those that report
+the planner expects five, and would put together the newest samples of all for each of them (6 s of 1,000 GPUs)."""
 
 _BOARD: Final = """board AS NOT MATERIALIZED (
     SELECT gpu_id, board_id FROM gpus JOIN (
