@@ -131,35 +131,32 @@ def test_what_the_newest_sample_says_is_listed_with_what_to_do(story: Story, fac
     assert order == sorted(order)
 
 
+def of_p40(story: Story, values: str, *told: str) -> dict[str, Any]:
+    """The row of GPU 0 of the P40s, calm but for `values` of its newest sample and what was `told` of it."""
+    sets = (f"UPDATE gpu_metrics SET {x} WHERE gpu_id = {p40(story)} AND {recent(story)}" for x in (CALM, values))
+    with changed(story, "DELETE FROM gpu_events WHERE kind = 'xid'", *sets, *told):
+        return listed(story)[P40_HOST, "GPU 0"]
+
+
 def test_several_reasons_of_a_gpu_are_one_row_the_worst_first(story: Story) -> None:
-    both = f"UPDATE gpu_metrics SET {CALM} WHERE gpu_id = {p40(story)} AND {recent(story)}"
-    worse = f"""UPDATE gpu_metrics SET row_remap_pending = 1, row_remap_failure = 1
-        WHERE gpu_id = {p40(story)} AND {recent(story)}"""
-    with changed(story, "DELETE FROM gpu_events WHERE kind = 'xid'", both, worse):
-        row = listed(story)[P40_HOST, "GPU 0"]
+    row = of_p40(story, "row_remap_pending = 1, row_remap_failure = 1")
     assert (row["severity"], row["reason"]) == ("critical", "row remapping failed; row remap pending")
     assert row["do now"] == "drain, and replace the GPU (RMA)"
 
 
 def test_what_to_do_is_said_in_the_order_of_the_reasons(story: Story) -> None:
-    calm = f"UPDATE gpu_metrics SET {CALM} WHERE gpu_id = {p40(story)} AND {recent(story)}"
-    both = f"""UPDATE gpu_metrics SET row_remap_failure = 1, ecc_dbe_vol_total = 2
-        WHERE gpu_id = {p40(story)} AND {recent(story)}"""
-    with changed(story, "DELETE FROM gpu_events WHERE kind = 'xid'", calm, both):
-        row = listed(story)[P40_HOST, "GPU 0"]
+    row = of_p40(story, "row_remap_failure = 1, ecc_dbe_vol_total = 2")
     assert row["reason"] == "row remapping failed; uncorrectable ECC errors since the last reset: 2"
     replace, reset = "drain, and replace the GPU (RMA)", "drain and reset the GPU; if it comes again, replace it"
     assert row["do now"] == f"{replace}; {reset}"
 
 
 def test_an_action_that_several_reasons_ask_for_is_said_once(story: Story) -> None:
-    calm = f"UPDATE gpu_metrics SET {CALM} WHERE gpu_id = {p40(story)} AND {recent(story)}"
     xids = f"""INSERT INTO gpu_events (time, kind, gpu_id, gpu_uuid, hostname, source, code, detail)
         SELECT now() - INTERVAL '1 minute', 'xid', gpu_id, gpu_uuid, hostname, 'test', code,
             '{{"severity": "critical", "immediate_action": "reset it"}}' FROM gpus, (VALUES (48), (95)) x (code)
         WHERE gpu_id = {p40(story)}"""
-    with changed(story, "DELETE FROM gpu_events WHERE kind = 'xid'", calm, xids):
-        row = listed(story)[P40_HOST, "GPU 0"]
+    row = of_p40(story, CALM, xids)
     assert sorted(row["reason"].split("; ")) == ["XID 48", "XID 95"]
     assert row["do now"] == "reset it"
 

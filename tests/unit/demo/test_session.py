@@ -13,7 +13,9 @@ import pytest
 
 from services.demo import session
 from services.demo.directory import HeldError, held
+from services.demo.ledger import Balance
 from services.demo.process import RoleFailedError, StoppedError
+from services.demo.watch import Progress
 from services.settings import load
 
 
@@ -34,9 +36,9 @@ def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return directory
 
 
-def run(**given: object) -> int:
+def run(stop: threading.Event | None = None, **given: object) -> int:
     defaults = {"gpus": 2, "hosts": None, "interval": 1.0, "seconds": 1.0, "data_dir": None, "seed": None, "json": True}
-    return session.run(argparse.Namespace(**defaults | given), load(), threading.Event())
+    return session.run(argparse.Namespace(**defaults | given), load(), stop or threading.Event())
 
 
 class Started:
@@ -53,6 +55,10 @@ class Started:
         if self.starts is not None:
             raise self.starts
 
+    def stop_role(self, name: str) -> None: ...
+
+    def check(self) -> None: ...
+
     def stop(self) -> None:
         Book.events.append("broker stops")
 
@@ -67,8 +73,16 @@ class Book:
 
     def __init__(self, *_: object) -> None: ...
 
+    counted = Balance(0, 0, 0, 0)
+
     def open(self) -> int:
         return 0
+
+    def drain(self, *_: object) -> bool:
+        return True
+
+    def balance(self) -> Balance:
+        return self.counted
 
     def close(self) -> None:
         self.events.append("ledger closes")
@@ -140,6 +154,24 @@ def test_a_stop_before_the_begin_leaves_nothing(
     assert run() == 130
     assert capsys.readouterr().err.splitlines() == ["stopped before it had begun"]
     assert list(scratch.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("counted", "told", "code"),
+    [(Balance(0, 0, 0, 0), True, 130), (Balance(3, 3, 0, 2), True, 0), (Balance(0, 0, 0, 0), False, 1)],
+    ids=["stopped before anything came", "stopped later", "nothing came"],
+)
+def test_a_stop_before_anything_came_is_no_failure(
+    started: type[Started], monkeypatch: pytest.MonkeyPatch, counted: Balance, told: bool, code: int
+) -> None:
+    stop, nothing = threading.Event(), Progress(at=0.0)
+    if told:
+        stop.set()
+    monkeypatch.setattr(Book, "counted", counted)
+    monkeypatch.setattr(session, "_follow", lambda *_: nothing)
+    monkeypatch.setattr(session, "look", lambda *_, **__: nothing)
+    monkeypatch.setattr(session, "_with_last_scrape", lambda last, _: last)
+    assert run(stop) == code
 
 
 def test_the_exit_code_tells_the_signal(
